@@ -1,0 +1,1 @@
+"""Tests: they mirror kpis and streams; contracts, replay, faults, integration, bench beside."""
