@@ -1,0 +1,183 @@
+"""The accepted events as typed values, and which topic carries which types.
+
+Every event travels as a msgpack array that begins with its tag. Times are whole milliseconds since
+1970 UTC (`_ms`), money is whole micros of the reporting currency (`_micros`). Dimensions are
+normalised already; an absent part of a natural key is the empty string.
+
+Source: contract, section 2.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from msgspec import Struct
+
+UNATTRIBUTED: Final = "unattributed"
+"""The channel of what names no channel."""
+
+OTHER_CHANNEL: Final = "other"
+"""The channel of an unknown channel where unknown ones are not allowed."""
+
+NO_CAMPAIGN: Final = "-"
+"""The campaign of what names no campaign."""
+
+IMPRESSION_SERVED: Final = "impression.served"
+IMPRESSIONS_REPORTED: Final = "impressions.reported"
+CLICK_RECORDED: Final = "click.recorded"
+CLICKS_REPORTED: Final = "clicks.reported"
+LEAD_CREATED: Final = "lead.created"
+LEAD_INVALIDATED: Final = "lead.invalidated"
+LEAD_STAGE_CHANGED: Final = "lead.stage_changed"
+SALE_CREATED: Final = "sale.created"
+SALE_VOIDED: Final = "sale.voided"
+COST_SNAPSHOT: Final = "cost.snapshot"
+
+TOPICS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "impressions": (IMPRESSION_SERVED, IMPRESSIONS_REPORTED),
+        "clicks": (CLICK_RECORDED, CLICKS_REPORTED),
+        "leads": (LEAD_CREATED, LEAD_INVALIDATED),
+        "stage-changes": (LEAD_STAGE_CHANGED,),
+        "sales": (SALE_CREATED, SALE_VOIDED),
+        "costs": (COST_SNAPSHOT,),
+    }
+)
+"""The types each topic takes, by the topic's short name; the first is meant if `type` is absent."""
+
+
+class Envelope(Struct, frozen=True, array_like=True, gc=False):
+    """What every event carries: who says it, and when it happened.
+
+    `recorded_ms` is None where the source did not say when it wrote the event down; `digest` is the
+    first 8 bytes of the SHA-256 of the record's value, the last resort of the common order.
+    """
+
+    event_id: str
+    source: str
+    occurred_ms: int
+    recorded_ms: int | None
+    digest: bytes
+
+
+class ImpressionServed(Struct, frozen=True, array_like=True, gc=False, tag="i"):
+    """One impression."""
+
+    envelope: Envelope
+    channel: str
+    campaign_id: str
+    viewable: bool
+    is_bot: bool
+
+
+class ClickRecorded(Struct, frozen=True, array_like=True, gc=False, tag="c"):
+    """One click; without a `click_id` it can be counted but not recognised again."""
+
+    envelope: Envelope
+    click_id: str | None
+    channel: str
+    campaign_id: str
+    is_bot: bool
+
+
+class CountsReported(Struct, frozen=True, array_like=True, gc=False, tag="n"):
+    """A row of a platform's report: `count` impressions or clicks from start to as_of.
+
+    The row's period is [start, end); start < end, start <= as_of <= end.
+    """
+
+    envelope: Envelope
+    kind: str
+    channel: str
+    campaign_id: str
+    ad_group_id: str
+    ad_id: str
+    start_ms: int
+    end_ms: int
+    as_of_ms: int
+    count: int
+    reported_ms: int
+
+
+class LeadCreated(Struct, frozen=True, array_like=True, gc=False, tag="l"):
+    """A lead; a channel or campaign of None was not declared."""
+
+    envelope: Envelope
+    lead_id: str
+    channel: str | None
+    campaign_id: str | None
+    click_id: str | None
+    visitor_id: str | None
+    initial_stage: str
+
+
+class LeadInvalidated(Struct, frozen=True, array_like=True, gc=False, tag="li"):
+    """A lead that never was one, for example spam."""
+
+    envelope: Envelope
+    lead_id: str
+    reason: str
+
+
+class LeadStageChanged(Struct, frozen=True, array_like=True, gc=False, tag="ls"):
+    """A lead's move to a stage of the funnel."""
+
+    envelope: Envelope
+    lead_id: str
+    to_stage: str
+    from_stage: str | None
+    reason: str | None
+
+
+class SaleCreated(Struct, frozen=True, array_like=True, gc=False, tag="s"):
+    """A sale; a `kind` of None is told from the lead's other sales."""
+
+    envelope: Envelope
+    sale_id: str
+    lead_id: str | None
+    amount_micros: int
+    kind: str | None
+    cost_of_goods_micros: int | None
+
+
+class SaleVoided(Struct, frozen=True, array_like=True, gc=False, tag="sv"):
+    """A sale that never was one."""
+
+    envelope: Envelope
+    sale_id: str
+    reason: str | None
+
+
+class CostSnapshot(Struct, frozen=True, array_like=True, gc=False, tag="k"):
+    """What was spent from start to as_of; the newest row of a natural key replaces the others.
+
+    The row's period is [start, end); start < end, start <= as_of <= end.
+    """
+
+    envelope: Envelope
+    cost_source: str
+    account_id: str
+    channel: str
+    campaign_id: str
+    ad_group_id: str
+    ad_id: str
+    cost_type: str
+    start_ms: int
+    end_ms: int
+    as_of_ms: int
+    amount_micros: int
+    credit: bool
+    reported_ms: int
+
+
+Event = (
+    ImpressionServed
+    | ClickRecorded
+    | CountsReported
+    | LeadCreated
+    | LeadInvalidated
+    | LeadStageChanged
+    | SaleCreated
+    | SaleVoided
+    | CostSnapshot
+)
