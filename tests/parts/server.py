@@ -195,3 +195,32 @@ def spawn(
         env=environment,
         preexec_fn=prepare,  # noqa: PLW1509 - it only makes two system calls, takes no lock
     )
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether the process runs; one that ended and nobody waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_until_gone(pid: int, seconds: float = 10.0) -> None:
+    """Return when the process has ended.
+
+    Raises:
+        ServerError: if it still runs after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while is_alive(pid):
+        if time.monotonic() > deadline:
+            msg = f"process {pid}: expected to end within {seconds} s, it still runs"
+            raise ServerError(msg)
+        time.sleep(0.02)
+
+
+def resident_mb(pid: int) -> float:
+    """Return the memory that the process holds now (VmRSS) in MB."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) / 1024
