@@ -1,0 +1,62 @@
+"""Facts: the additive integers that everything else is computed from, and their scopes."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Scope(NamedTuple):
+    """What facts are about: a campaign, a channel (campaign None) or everything (both None)."""
+
+    channel: str | None
+    campaign_id: str | None
+
+
+OVERALL = Scope(None, None)
+
+Facts = dict[str, int]
+"""Whole numbers by fact name: counts, micros or milliseconds; zeros are left out."""
+
+AMOUNTS = frozenset({"cost", "cost_media", "revenue_gross", "refunds", "revenue_net"})
+"""Facts in micros of the reporting currency, a derived one among them; the others are bare."""
+
+# Contract section 4, period basis; `None` stands where the facts of the stages come.
+_ADDITIVE = (
+    ("impressions", "viewable_impressions", "invalid_impressions"),
+    ("clicks", "invalid_clicks"),
+    ("cost", "cost_media", "cost_records"),
+    ("leads_gross", "leads_voided", "leads_disqualified"),
+    None,
+    ("sales", "sales_cancelled", "sales_unattributed", "new_customers"),
+    ("revenue_gross", "refunds"),
+    ("converted", "cycle_ms", "cycle_count"),
+)
+STAGE_FACTS = ("stage_entered", "stage_implied", "stage_regressed", "stage_current")
+"""Facts that exist once per stage, as `<fact>.<stage>`; `stage_current` only over lifetime."""
+
+
+def additive_facts(funnel: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of all stored facts of the period basis for a funnel.
+
+    Source: contract section 4; those of later milestones are not among them.
+    """
+    of_stages = tuple(f"{fact}.{stage}" for fact in STAGE_FACTS for stage in funnel)
+    return tuple(name for group in _ADDITIVE for name in (of_stages if group is None else group))
+
+
+def add(into: Facts, other: Mapping[str, int]) -> None:
+    """Add the facts of `other` to `into`; a sum of zero leaves it."""
+    for name, amount in other.items():
+        total = into.get(name, 0) + amount
+        if total:
+            into[name] = total
+        else:
+            into.pop(name, None)
+
+
+def difference(new: Mapping[str, int], old: Mapping[str, int]) -> Facts:
+    """Return the facts that turn `old` into `new` when added; empty if they are equal."""
+    changes = {
+        name: amount - old.get(name, 0) for name, amount in new.items() if amount != old.get(name)
+    }
+    changes.update({name: -amount for name, amount in old.items() if name not in new})
+    return {name: change for name, change in changes.items() if change}
