@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -130,7 +131,7 @@ async def test_redis_with_password_refuses_strangers() -> None:
                 await stranger.ping()
 
 
-def test_servers_die_with_their_parent() -> None:
+def test_servers_die_with_their_parent(tmp_path: Path) -> None:
     parent = textwrap.dedent("""
         import json, os, signal
         from tests.parts.redis_server import RedisServer
@@ -139,6 +140,10 @@ def test_servers_die_with_their_parent() -> None:
         print(server.pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """)
-    said = subprocess.run([sys.executable, "-c", parent], stdout=subprocess.PIPE, check=False)
+    # What a killed parent leaves behind is taken away with the test's own folder.
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    said = subprocess.run(
+        [sys.executable, "-c", parent], env=environment, stdout=subprocess.PIPE, check=False
+    )
 
     wait_until_gone(int(said.stdout))
