@@ -1,0 +1,90 @@
+"""Buckets of time in the reporting zone: minutes, hours and days, and how they are written."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+MINUTE_MS: Final = 60_000
+HOUR_MINUTES: Final = 60
+
+# Offsets and their changes since 2000 are multiples of a quarter of an hour in every zone, so what
+# holds for the first minute of a quarter holds for all of it.
+_QUARTER: Final = 15
+_MEMO_LIMIT: Final = 200_000
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Calendar:
+    """The hours and days of one time zone, as half-open spans of whole minutes since 1970 UTC.
+
+    A day has 23, 24 or 25 hours where the clock changes; an hour that occurs twice is two hours.
+    """
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self.zone = zone
+        self._hours: dict[int, int] = {}
+        self._days: dict[int, int] = {}
+
+    def hour_start(self, minute: int) -> int:
+        """Return the first minute of the local hour that contains `minute`."""
+        return self._remembered(self._hours, minute, self._find_hour_start)
+
+    def day_start(self, minute: int) -> int:
+        """Return the first minute of the local day that contains `minute`."""
+        return self._remembered(self._days, minute, self._find_day_start)
+
+    def hour_end(self, start: int) -> int:
+        """Return the minute after the local hour that begins at `start`."""
+        return self._next(start, self.hour_start, at_least=_QUARTER)
+
+    def day_end(self, start: int) -> int:
+        """Return the minute after the local day that begins at `start`."""
+        return self._next(start, self.day_start, at_least=22 * HOUR_MINUTES)
+
+    def text(self, minute: int) -> str:
+        """Return `minute` as RFC 3339 text with the zone's offset, for example 2026-03-29T00:00:00+01:00."""
+        return self._local(minute).isoformat()
+
+    def _local(self, minute: int) -> datetime:
+        return (_EPOCH + timedelta(minutes=minute)).astimezone(self.zone)
+
+    def _offset(self, minute: int) -> timedelta | None:
+        return self._local(minute).utcoffset()
+
+    def _find_hour_start(self, minute: int) -> int:
+        start = minute - self._local(minute).minute
+        offset = self._offset(minute)
+        if self._offset(start) == offset:
+            return start
+        # The clock changed within the hour (Lord Howe Island moves by half an hour): the hour
+        # begins again at the change.
+        return next(m for m in range(start, minute + 1) if self._offset(m) == offset)
+
+    def _find_day_start(self, minute: int) -> int:
+        midnight = self._local(minute).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        return (midnight.astimezone(UTC) - _EPOCH) // timedelta(minutes=1)
+
+    @staticmethod
+    def _remembered(memo: dict[int, int], minute: int, find: Callable[[int], int]) -> int:
+        quarter = minute // _QUARTER
+        start = memo.get(quarter)
+        if start is None:
+            if len(memo) >= _MEMO_LIMIT:
+                memo.clear()
+            start = memo[quarter] = find(minute)
+        return start
+
+    @staticmethod
+    def _next(start: int, start_of: Callable[[int], int], *, at_least: int) -> int:
+        minute = start + at_least
+        while start_of(minute) == start:
+            minute += _QUARTER
+        return minute
+
+
+def instant_text(milliseconds: int) -> str:
+    """Return the instant as RFC 3339 text in UTC, to the millisecond."""
+    text = (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"

@@ -1,0 +1,246 @@
+"""Counts impressions, and clicks without an id, by the batch: the path that most records take.
+
+A record is counted here only if it is provably one that `kpis.reading.read` accepts without a remark:
+it decodes into a shape (exactly these fields, each of its type) that the reader has accepted before, and
+its quotation marks add up, so that no key occurs twice. All others are left to the reader.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from kpis.events import NO_CAMPAIGN, UNATTRIBUTED
+from kpis.reading import Refused, Rules, normal_campaign, normal_channel
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MINUTE: Final = timedelta(minutes=1)
+_FIRST_MINUTE: Final = (datetime(2000, 1, 1, tzinfo=UTC) - _EPOCH) // _MINUTE
+_MINUTE_MS: Final = 60_000
+_SHAPES: Final = 16
+_KEYS: Final = 100_000
+_ROUNDED_UP: Final = b"9999999"
+
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+_EventId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+_COMMON: Final[dict[str, Any]] = {
+    "event_id": _EventId,
+    "source": _Id,
+    "occurred_at": _Instant,
+    "schema_version": Literal["1.0"],
+    "channel": str,
+    "campaign_id": str,
+    "impression_id": _Id,
+    "visitor_id": _Id,
+    "is_bot": bool,
+}
+_FIELDS: Final[dict[str, dict[str, Any]]] = {
+    "impressions": {**_COMMON, "type": Literal["impression.served"], "viewable": bool},
+    "clicks": {**_COMMON, "type": Literal["click.recorded"]},
+}
+
+# What says where and as what an event counts; the other fields are only checked.
+_TELLING: Final = ("channel", "campaign_id", "is_bot", "viewable")
+
+
+class Counted(NamedTuple):
+    """`amount` events of one minute and campaign; each adds 1 to every fact in `facts`."""
+
+    minute: int
+    channel: str
+    campaign_id: str
+    facts: tuple[str, ...]
+    amount: int
+
+
+_Place = tuple[str, str, tuple[str, ...]]
+"""Channel, campaign and the facts that an event there adds 1 to."""
+
+
+class Shape:
+    """Records with exactly the fields `names`."""
+
+    def __init__(self, topic: str, names: frozenset[str]) -> None:
+        fields = [(name, kind) for name, kind in _FIELDS[topic].items() if name in names]
+        struct = msgspec.defstruct("Shape", fields, forbid_unknown_fields=True, gc=False)
+        self.names = names
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct).decode
+        self.quotes = sum(2 if kind is bool else 4 for _, kind in fields)
+        telling = [name for name in _TELLING if name in names]
+        self.telling = telling
+        # attrgetter gives a tuple from two names on; the padding keeps it one.
+        padding = ["__class__"] * max(0, 2 - len(telling))
+        self.key: Callable[[Any], tuple[Any, ...]] = attrgetter(*telling, *padding)
+        self.known: dict[tuple[Any, ...], _Place | None] = {}
+
+
+class _Run(NamedTuple):
+    """The counts of one minute, with its bounds: events mostly come in the order of time."""
+
+    low: datetime
+    high: datetime
+    cells: dict[tuple[Any, ...], int]
+
+
+class VolumeCounter:
+    """The counts of one topic (impressions or clicks) since they were last taken."""
+
+    def __init__(self, topic: str, rules: Rules) -> None:
+        self._topic = topic
+        self._rules = rules
+        self._shapes: list[Shape] = []
+        self._pending: dict[tuple[int, Shape], dict[tuple[Any, ...], int]] = {}
+
+    def count(self, values: Sequence[bytes | None], timestamp_ms: int) -> list[int]:
+        """Count what can be counted, and return the indices of what the reader must see, in order.
+
+        Args:
+            values: The values of one record batch.
+            timestamp_ms: The smallest record timestamp of the batch; what happened after it is left
+                to the reader, who knows how far ahead of the broker an event may be.
+        """
+        shape = self._shapes[0] if self._shapes else None
+        if shape is not None and self._all_alike(values, shape):
+            return self._count_alike(values, shape, timestamp_ms)  # type: ignore[arg-type] # no None is alike
+        return [i for i, value in enumerate(values) if not self._count_one(value, timestamp_ms)]
+
+    def learn(self, value: bytes) -> None:
+        """Remember the shape of a record that the reader has accepted as a volume event without a remark."""
+        fields = msgspec.json.decode(value, type=dict[str, Any])
+        names = frozenset(fields)
+        allowed = _FIELDS[self._topic]
+        fits = names <= allowed.keys() and all(
+            isinstance(field, bool if allowed[name] is bool else str)
+            for name, field in fields.items()
+        )
+        if fits and all(shape.names != names for shape in self._shapes):
+            self._shapes = [Shape(self._topic, names), *self._shapes[: _SHAPES - 1]]
+
+    def take(self) -> list[Counted]:
+        """Return what was counted since the last time."""
+        taken = [
+            Counted(minute, *place, amount)
+            for (minute, shape), cells in self._pending.items()
+            for key, amount in cells.items()
+            if (place := shape.known[key]) is not None
+        ]
+        self._pending = {}
+        for shape in self._shapes:
+            if len(shape.known) > _KEYS:
+                shape.known = {}
+        return taken
+
+    def _all_alike(self, values: Sequence[bytes | None], shape: Shape) -> bool:
+        try:
+            text = b"".join(values)  # type: ignore[arg-type] # None raises TypeError
+        except TypeError:
+            return False
+        return (
+            text.count(b'"') == shape.quotes * len(values)
+            and _is_plain(text)
+            and len(max(values, key=len)) <= self._rules.max_bytes  # type: ignore[arg-type]
+        )
+
+    def _count_alike(
+        self, values: Sequence[bytes], shape: Shape, timestamp_ms: int, step: int = 1
+    ) -> list[int]:
+        left: list[int] = []
+        cells: dict[tuple[Any, ...], int] = {}
+        low = high = _EPOCH
+        key_of = shape.key
+        done = -1
+        try:
+            for done, event in enumerate(map(shape.decode, values)):
+                if not low < event.occurred_at < high:
+                    found = self._run(event.occurred_at, values[done], shape, timestamp_ms)
+                    if found is None:
+                        left.append(done)
+                        continue
+                    low, high, cells = found
+                key = key_of(event)
+                if key in cells:
+                    cells[key] += step
+                elif self._place(shape, key) is not None:
+                    cells[key] = step
+                else:
+                    left.append(done)
+        except msgspec.MsgspecError:
+            # They are not alike after all, so the sum of their quotation marks proves nothing.
+            self._count_alike(values[: done + 1], shape, timestamp_ms, -step)
+            return [i for i, value in enumerate(values) if not self._count_one(value, timestamp_ms)]
+        return left
+
+    def _count_one(self, value: bytes | None, timestamp_ms: int) -> bool:
+        if value is None or len(value) > self._rules.max_bytes or not _is_plain(value):
+            return False
+        quotes = value.count(b'"')
+        for index, shape in enumerate(self._shapes):
+            if quotes != shape.quotes:
+                continue
+            try:
+                event = shape.decode(value)
+            except msgspec.MsgspecError:
+                continue
+            # Producers' records come in runs: try this shape first from now on.
+            self._shapes.insert(0, self._shapes.pop(index))
+            return self._count_event(event, value, shape, timestamp_ms)
+        return False
+
+    def _count_event(self, event: Any, value: bytes, shape: Shape, timestamp_ms: int) -> bool:
+        found = self._run(event.occurred_at, value, shape, timestamp_ms)
+        key = shape.key(event)
+        if found is None or self._place(shape, key) is None:
+            return False
+        found.cells[key] = found.cells.get(key, 0) + 1
+        return True
+
+    def _run(
+        self, occurred_at: datetime, value: bytes, shape: Shape, timestamp_ms: int
+    ) -> _Run | None:
+        minute = (occurred_at - _EPOCH) // _MINUTE
+        low = _EPOCH + minute * _MINUTE
+        # The decoder rounds a fraction of more than six digits; the contract cuts it.
+        is_rounded_up = occurred_at == low and _ROUNDED_UP in value
+        if minute < _FIRST_MINUTE or minute * _MINUTE_MS > timestamp_ms or is_rounded_up:
+            return None
+        return _Run(low, low + _MINUTE, self._pending.setdefault((minute, shape), {}))
+
+    def _place(self, shape: Shape, key: tuple[Any, ...]) -> _Place | None:
+        if key not in shape.known:
+            shape.known[key] = self._resolve(dict(zip(shape.telling, key, strict=False)))
+        return shape.known[key]
+
+    def _resolve(self, told: dict[str, Any]) -> _Place | None:
+        try:
+            channel, campaign = told.get("channel"), told.get("campaign_id")
+            facts = volume_facts(
+                self._topic,
+                is_bot=told.get("is_bot", False),
+                viewable=told.get("viewable", False),
+            )
+            return (
+                normal_channel(channel, self._rules) if channel else UNATTRIBUTED,
+                normal_campaign(campaign, self._rules) if campaign else NO_CAMPAIGN,
+                facts,
+            )
+        except Refused:
+            return None
+
+
+def volume_facts(topic: str, *, is_bot: bool, viewable: bool) -> tuple[str, ...]:
+    """Return the facts that one impression or click adds 1 to.
+
+    Source: contract, section 8, "is_bot: counts only as invalid", and section 4.
+    """
+    if is_bot:
+        return (f"invalid_{topic}",)
+    return (topic, "viewable_impressions") if viewable else (topic,)
+
+
+def _is_plain(text: bytes) -> bool:
+    """Tell whether no text in `text` has an escape, a control character, or begins with a space."""
+    return b"\\" not in text and b'" ' not in text and b"\x7f" not in text and text.isascii()

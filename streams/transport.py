@@ -1,0 +1,247 @@
+"""Record batches into Faust: one message per partition and poll, contiguous in position.
+
+Faust's consumer makes an object per record, commits what agents acknowledged and seeks to the group's
+offsets. Here a message carries whole record batches, nothing is acknowledged, and the shards' own
+positions are sought. Parts of aiokafka's fetcher and Faust's driver are replaced that are not public;
+both are pinned in pyproject.toml for that.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
+
+import faust
+from aiokafka import TopicPartition
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+EVENTS_PER_MESSAGE = 20_000
+BATCHES_PER_POLL = 200
+
+
+class Record(Protocol):
+    """A record as aiokafka's parser makes it."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Batch(NamedTuple):
+    """The committed records of positions [start, end); none where all were markers, aborted or compacted."""
+
+    start: int
+    end: int
+    records: list[Record]
+
+    @property
+    def values(self) -> list[bytes | None]:
+        """The values of the records, in order."""
+        return [record.value for record in self.records]
+
+
+class Chunk(NamedTuple):
+    """What one message carries: batches of one partition without a hole in [start, end)."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+    batches: list[Batch]
+
+    @property
+    def records(self) -> Iterator[Record]:
+        """The records of all batches, in order."""
+        return chain.from_iterable(batch.records for batch in self.batches)
+
+
+class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc] # untyped
+    """Makes aiokafka's fetcher hand out batches that cover every position, honouring read_committed."""
+
+    next_fetch_offset: int
+
+    def _unpack_records(self) -> Iterator[Batch]:
+        while self._records.has_next():
+            batch = self._records.next_batch()
+            if self._check_crcs and not batch.validate_crc():
+                msg = f"{self._tp}: expected a batch with its checksum, got another"
+                raise CorruptRecordException(msg)
+            start, self.next_fetch_offset = self.next_fetch_offset, batch.next_offset
+            yield Batch(start, batch.next_offset, self._committed_from(batch, start))
+
+    def _committed_from(self, batch: Any, start: int) -> list[Record]:
+        if self._isolation_level == fetcher.READ_COMMITTED and batch.producer_id is not None:
+            self._consume_aborted_up_to(batch.base_offset)
+            if batch.is_control_batch and self._contains_abort_marker(batch):
+                self._aborted_producers.discard(batch.producer_id)
+            if batch.is_transactional and batch.producer_id in self._aborted_producers:
+                return []
+        if batch.is_control_batch:
+            return []
+        if batch.base_offset >= start:
+            return list(batch)
+        return [record for record in batch if record.offset >= start]
+
+
+def install() -> None:
+    """Make every aiokafka consumer of this process hand out `Batch`es."""
+    fetcher.PartitionRecords = BatchRecords
+
+
+def chunks(topic: str, partition: int, batches: Iterable[Batch]) -> Iterator[Chunk]:
+    """Join consecutive batches into chunks of at most EVENTS_PER_MESSAGE records each."""
+    joined: list[Batch] = []
+    size = 0
+    for batch in chain.from_iterable(map(_slices, batches)):
+        if joined and size + len(batch.records) > EVENTS_PER_MESSAGE:
+            yield Chunk(topic, partition, joined[0].start, joined[-1].end, joined)
+            joined, size = [], 0
+        joined.append(batch)
+        size += len(batch.records)
+    if joined:
+        yield Chunk(topic, partition, joined[0].start, joined[-1].end, joined)
+
+
+def _slices(batch: Batch) -> Iterator[Batch]:
+    records, start = batch.records, batch.start
+    while len(records) > EVENTS_PER_MESSAGE:
+        head, records = records[:EVENTS_PER_MESSAGE], records[EVENTS_PER_MESSAGE:]
+        end = records[0].offset
+        yield Batch(start, end, head)
+        start = end
+    yield Batch(start, batch.end, records)
+
+
+class Positions(Protocol):
+    """What the consumer asks the shards."""
+
+    def positions(self) -> Mapping[TP, int]:
+        """Return where to read on, for every partition of the shards that are open."""
+        ...
+
+
+class Watermark(NamedTuple):
+    """The end of a partition (0 before the first fetch), and when a fetch said so."""
+
+    end: int
+    fetched_ms: int | None
+
+
+class _ByPartition:
+    """Faust's scheduler, yielding one message per partition instead of one per record."""
+
+    def iterate(self, polled: Mapping[TP, list[Batch]]) -> Iterator[tuple[TP, Chunk]]:
+        for tp, batches in polled.items():
+            for chunk in chunks(tp.topic, tp.partition, batches):
+                yield tp, chunk
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread with the settings it does not expose."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> Any:
+        consumer: Any = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # noqa: SLF001 - read when it starts
+        # A request under way holds back the partitions that were not in it (Faust: 1500 ms).
+        consumer._fetch_max_wait_ms = 100  # noqa: SLF001
+        return consumer
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer over chunks; positions are the shards'."""
+
+    consumer_thread = ConsumerThread
+    shards: Positions
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.scheduler = _ByPartition()  # type: ignore[assignment] # Faust's type wants records
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        chunk: Chunk = record
+        return ConsumerMessage(
+            chunk.topic,
+            chunk.partition,
+            chunk.end - 1,
+            0.0,
+            0,
+            [],
+            None,
+            record,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's
+        # Faust throws away the first poll after a rebalance; its records would be a hole.
+        if self.app.rebalancing:
+            await asyncio.sleep(0.02)
+            return {}
+        return await super()._getmany(active_partitions, timeout)
+
+    def ack(self, message: Any) -> bool:
+        """Forget the message: what has been read is committed by the shard's transaction."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return True
+
+    async def commit(self, *_args: Any, **_kwargs: Any) -> bool:
+        """Do nothing; see `ack`."""
+        return False
+
+    async def perform_seek(self) -> None:
+        """Seek every partition of the open shards to its position."""
+        for tp, position in self.shards.positions().items():
+            await self.seek(tp, position)
+
+    def watermark(self, topic: str, partition: int) -> Watermark:
+        """Return the end of a partition as of its last fetch."""
+        consumer = self._thread._consumer  # noqa: SLF001
+        assignment = consumer and consumer._fetcher._subscriptions.subscription.assignment  # noqa: SLF001
+        tp = TopicPartition(topic, partition)
+        if not assignment or tp not in assignment.tps:
+            return Watermark(0, None)
+        state = assignment.state_value(tp)
+        # The time first: the fetcher sets it last, so the end is at least as new.
+        fetched_ms = state.timestamp
+        return Watermark(state.highwater or 0, fetched_ms)
+
+    async def show_positions(self, positions: Mapping[TP, int]) -> None:
+        """Commit positions as group offsets for lag tools, best effort; nothing here reads them."""
+        consumer = self._thread._ensure_consumer()  # noqa: SLF001
+        offsets = {
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(position, "")
+            for tp, position in positions.items()
+        }
+        try:
+            await self._thread.call_thread(consumer.commit, offsets)
+        except KafkaError as error:
+            self.log.info("Group offsets not committed: %r", error)
+
+
+def transport_for(shards: Positions) -> type[driver.Transport]:
+    """Return the Faust transport whose consumer seeks to the positions of `shards`."""
+    consumer = type("ShardConsumer", (Consumer,), {"shards": shards})
+    return type("ShardTransport", (driver.Transport,), {"Consumer": consumer})
+
+
+Deliver = Callable[[Chunk, int], None]
+"""Takes a chunk and the generation it was fetched in."""
+
+
+async def deliver(stream: faust.StreamT[Any], to: Deliver) -> None:
+    """Hand every chunk of a stream over, synchronously: nothing may come between reading and applying."""
+    async for event in stream.events():
+        to(event.value, event.message.generation_id)
