@@ -1,0 +1,261 @@
+"""Each fault of a record has its one reason and field (contract, section 8)."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from kpis.events import (
+    TOPICS,
+)
+from kpis.reading import (
+    Ignored,
+    Refused,
+    read,
+)
+from tests.kpis.records import ABSENT, NOON_MS, OPTIONAL, REQUIRED, RULES, a_record, refusal_of
+
+LONG = "x" * 257
+BAD_TIMES = (
+    *("2026-03-05T12:00:00", "2026-03-05", 1772712000, 1772712000.5, "1772712000"),
+    *("1999-12-31T23:59:59Z", "2101-01-01T00:00:00Z", "yesterday", " "),
+)
+WRONG_INTEGERS: tuple[object, ...] = ("12", 12.0, True, [], {}, "x")
+
+FAULTS: list[tuple[str, Mapping[str, object], str, str]] = [
+    # field missing, null or empty where required
+    *(
+        (name, {field: nothing}, "missing_currency" if field == "currency" else "missing_field", field)
+        for name, fields in REQUIRED.items()
+        for field in ("event_id", "source", "occurred_at", *fields)
+        for nothing in (ABSENT, None, "")
+    ),
+    # wrong type
+    *(
+        (name, {field: wrong}, "wrong_type", field)
+        for name in REQUIRED
+        for field, wrong in (
+            *(("event_id", 7), ("source", ["x"]), ("type", 7), ("schema_version", 1.0)),
+            *(("occurred_at", True), ("occurred_at", {}), ("recorded_at", []), ("test", "true")),
+            *(("test", 1), ("test", 0)),
+        )
+    ),
+    *(
+        (name, {"count": wrong}, "wrong_type", "count")
+        for name in ("impressions.reported", "clicks.reported")
+        for wrong in WRONG_INTEGERS
+    ),
+    *(
+        (name, {field: 7}, "wrong_type", field)
+        for name, fields in OPTIONAL.items()
+        for field in fields
+        if field not in {"as_of", "cost_of_goods"}
+    ),
+    ("sale.created", {"amount": True}, "wrong_type", "amount"),
+    ("sale.created", {"amount": ["1"]}, "wrong_type", "amount"),
+    ("sale.created", {"cost_of_goods": {}}, "wrong_type", "cost_of_goods"),
+    ("sale.created", {"currency": 978}, "wrong_type", "currency"),
+    # unknown type, unknown major version
+    ("lead.created", {"type": "lead.created.v2"}, "unknown_type", "type"),
+    ("lead.created", {"type": "sale.created"}, "unknown_type", "type"),
+    ("lead.created", {"type": "lead.updated"}, "unknown_type", "type"),
+    ("sale.created", {"type": "sale.refunded"}, "unknown_type", "type"),
+    ("click.recorded", {"type": "click.voided"}, "unknown_type", "type"),
+    ("cost.snapshot", {"type": "cost.deleted"}, "unknown_type", "type"),
+    ("lead.created", {"schema_version": "2.0"}, "unsupported_version", "schema_version"),
+    ("lead.created", {"schema_version": "0.9"}, "unsupported_version", "schema_version"),
+    ("lead.created", {"schema_version": "1"}, "bad_value", "schema_version"),
+    ("lead.created", {"schema_version": "v1.0"}, "bad_value", "schema_version"),
+    # times
+    *(("lead.created", {"occurred_at": time}, "bad_time", "occurred_at") for time in BAD_TIMES),
+    *(("lead.created", {"recorded_at": time}, "bad_time", "recorded_at") for time in BAD_TIMES),
+    *(("cost.snapshot", {"reported_at": time}, "bad_time", "reported_at") for time in BAD_TIMES),
+    *(("cost.snapshot", {"as_of": time}, "bad_time", "as_of") for time in BAD_TIMES),
+    *(
+        ("cost.snapshot", {bound: time}, "bad_time", bound)
+        for bound in ("period_start", "period_end")
+        for time in BAD_TIMES
+        if time != "2026-03-05"
+    ),
+    ("lead.created", {"occurred_at": "2026-03-06T12:00:00.001Z"}, "future_time", "occurred_at"),
+    # ids
+    ("lead.created", {"event_id": "x" * 129}, "bad_id", "event_id"),
+    *(
+        (name, {field: bad}, "bad_id", field)
+        for name, field in (
+            *(("lead.created", "event_id"), ("lead.created", "source"), ("lead.created", "lead_id")),
+            *(("lead.created", "click_id"), ("lead.created", "visitor_id")),
+            *(("click.recorded", "click_id"), ("impression.served", "impression_id")),
+            *(("sale.created", "sale_id"), ("sale.created", "lead_id")),
+            *(("cost.snapshot", "cost_source"), ("cost.snapshot", "account_id")),
+            *(("cost.snapshot", "ad_group_id"), ("clicks.reported", "ad_id")),
+            ("lead.created", "campaign_id"),
+        )
+        for bad in (LONG, "a\x00b", "a\nb", "a\x7fb", "a\x9fb", "   ", "\t")
+    ),
+    *(
+        (name, {"campaign_id": bad}, "bad_id", "campaign_id")
+        for name in ("lead.created", "click.recorded", "impression.served", "cost.snapshot")
+        for bad in ("_all", "__other__", " _all ", "\u0958" * 129)
+    ),
+    *(
+        (name, {"channel": bad}, "bad_id", "channel")
+        for name in ("lead.created", "click.recorded", "impression.served", "cost.snapshot")
+        for bad in ("_all", "__other__", " _ALL ")
+    ),
+    # counts
+    *(
+        (name, {"count": bad}, "bad_count", "count")
+        for name in ("impressions.reported", "clicks.reported")
+        for bad in (-1, 10**12 + 1, 10**300)
+    ),
+    # amounts
+    *(
+        (name, {field: bad}, "negative_amount", field)
+        for name, field in (
+            *(("sale.created", "amount"), ("sale.created", "cost_of_goods")),
+            ("cost.snapshot", "amount"),
+        )
+        for bad in ("-0.000001", -5, -5.25)
+    ),
+    ("cost.snapshot", {"amount": "-1", "credit": False}, "negative_amount", "amount"),
+    *(
+        (name, {field: bad}, "bad_amount", field)
+        for name, field in (
+            *(("sale.created", "amount"), ("sale.created", "cost_of_goods")),
+            ("cost.snapshot", "amount"),
+        )
+        for bad in (
+            *("1.1234567", "1000000000000.000001", 10**12 + 1, "1e3", 1e300, 1e-7, 0.1234567),
+            *("1,000.00", "1 000", "+1", "abc", " "),
+        )
+    ),
+    # currency
+    *(
+        (name, {"currency": bad}, reason, "currency")
+        for name in ("sale.created", "cost.snapshot")
+        for bad, reason in (
+            *(("EURO", "unknown_currency"), ("eur", "unknown_currency")),
+            *(("ZZZ", "unknown_currency"), ("USD", "unsupported_currency")),
+        )
+    ),
+    # stages
+    ("lead.stage_changed", {"to_stage": "won"}, "unknown_stage", "to_stage"),
+    ("lead.stage_changed", {"to_stage": "MQL"}, "unknown_stage", "to_stage"),
+    ("lead.stage_changed", {"from_stage": "won"}, "unknown_stage", "from_stage"),
+    ("lead.created", {"initial_stage": "won"}, "unknown_stage", "initial_stage"),
+    # a text outside its list or pattern
+    *(("lead.created", {"channel": bad}, "bad_value", "channel") for bad in ("a b", "é", " ", LONG)),
+    ("lead.created", {"channel": "x" * 65}, "bad_value", "channel"),
+    ("impression.served", {"channel": "a.b"}, "bad_value", "channel"),
+    ("lead.invalidated", {"reason": "boring"}, "bad_value", "reason"),
+    ("sale.created", {"kind": "old"}, "bad_value", "kind"),
+    ("cost.snapshot", {"cost_type": "beer"}, "bad_value", "cost_type"),
+    # periods
+    *(
+        (name, changes, reason, field)
+        for name in ("impressions.reported", "clicks.reported", "cost.snapshot")
+        for changes, reason, field in (
+            ({"period_end": "2026-03-01"}, "bad_period", "period_end"),
+            ({"period_end": "2026-02-28"}, "bad_period", "period_end"),
+            ({"period_start": "2025-01-24"}, "bad_period", "period_end"),
+            ({"as_of": "2026-02-28T23:59:59Z"}, "bad_period", "as_of"),
+            ({"reported_at": "2026-02-28T23:59:59Z"}, "bad_period", "reported_at"),
+            ({"time_zone": "Mars/Olympus"}, "unknown_time_zone", "time_zone"),
+            ({"time_zone": "right/UTC"}, "unknown_time_zone", "time_zone"),
+        )
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("type_name", "changes", "reason", "field"),
+    FAULTS,
+    ids=lambda part: str(part)[:40].replace(str(ABSENT), "absent") if part is not LONG else "long",
+)
+def test_fault_is_refused_with_its_reason_and_field(
+    type_name: str, changes: dict[str, object], reason: str, field: str
+) -> None:
+    refused = refusal_of(type_name, **changes)
+    assert (refused.reason, refused.field) == (reason, field)
+    assert refused.message.startswith(f"{field}: expected ")
+    assert ", got " in refused.message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"", b" ", b"\xff", b"not json", b'{"event_id":"e"', b"[]", b"7", b'"x"', b"null"),
+        a_record("lead.created")[:-1] + b',"lead_id":"l-2"}',
+        a_record("lead.created")[:-1] + b',"x":NaN}',
+        a_record("lead.created")[:-1] + b',"x":-Infinity}',
+        a_record("lead.created")[:-1] + b',"x":' + b"[" * 32 + b"]" * 32 + b"}",
+        a_record("lead.created")[:-1] + b',"x":"\\ud800"}',
+        a_record("lead.created") + b"{}",
+        b"\xef\xbb\xbf" + a_record("lead.created"),
+    ],
+    ids=lambda value: repr(value[-30:]),
+)
+def test_what_is_no_json_object_is_malformed(value: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        read("leads", value, NOON_MS, RULES)
+    assert (caught.value.reason, caught.value.field) == ("malformed", None)
+    assert caught.value.message.startswith("value: expected ")
+
+
+def test_record_of_the_largest_size_is_read_and_a_larger_one_refused() -> None:
+    value = a_record("lead.created")
+    padded = value + b" " * (RULES.max_bytes - len(value))
+    assert read("leads", padded, NOON_MS, RULES)
+    with pytest.raises(Refused) as caught:
+        read("leads", padded + b" ", NOON_MS, RULES)
+    assert (caught.value.reason, caught.value.field) == ("too_large", None)
+    assert caught.value.message == "value: expected at most 262144 bytes, got 262145"
+
+
+def test_size_is_checked_before_json() -> None:
+    with pytest.raises(Refused) as caught:
+        read("leads", b"[" * (RULES.max_bytes + 1), NOON_MS, RULES)
+    assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize("topic", sorted(TOPICS.keys() - {"costs"}))
+def test_null_value_is_a_tombstone(topic: str) -> None:
+    with pytest.raises(Refused) as caught:
+        read(topic, None, NOON_MS, RULES)
+    assert (caught.value.reason, caught.value.field) == ("tombstone", None)
+
+
+def test_null_value_on_costs_is_ignored() -> None:
+    with pytest.raises(Ignored) as caught:
+        read("costs", None, NOON_MS, RULES)
+    assert caught.value.why == "tombstone"
+
+
+@pytest.mark.parametrize(
+    ("type_name", "changes", "field"),
+    [
+        ("lead.created", {"type": "x", "schema_version": "9.0"}, "type"),
+        ("lead.created", {"schema_version": "9.0", "event_id": ABSENT}, "schema_version"),
+        ("lead.created", {"event_id": ABSENT, "source": ABSENT}, "event_id"),
+        ("lead.created", {"source": ABSENT, "occurred_at": ABSENT}, "source"),
+        ("lead.created", {"occurred_at": 7, "recorded_at": 7}, "occurred_at"),
+        ("lead.created", {"recorded_at": 7, "test": 7}, "recorded_at"),
+        ("lead.created", {"test": 7, "lead_id": ABSENT}, "test"),
+        ("lead.created", {"lead_id": ABSENT, "channel": 7}, "lead_id"),
+        ("lead.created", {"channel": 7, "campaign_id": 7}, "channel"),
+        ("sale.created", {"amount": ABSENT, "currency": ABSENT}, "amount"),
+        ("cost.snapshot", {"cost_type": "x", "period_start": "x"}, "cost_type"),
+        ("cost.snapshot", {"period_start": "x", "time_zone": "x"}, "period_start"),
+        ("cost.snapshot", {"period_end": "x", "time_zone": "x"}, "period_end"),
+        ("cost.snapshot", {"time_zone": "x", "period_end": "2026-03-01"}, "time_zone"),
+        ("cost.snapshot", {"period_end": "2026-03-01", "as_of": "x"}, "period_end"),
+        ("cost.snapshot", {"as_of": "x", "amount": "x"}, "as_of"),
+        ("cost.snapshot", {"amount": "-1", "credit": 7}, "amount"),
+        ("cost.snapshot", {"currency": "x", "reported_at": "x"}, "currency"),
+        ("clicks.reported", {"count": -1, "reported_at": "x"}, "count"),
+    ],
+)
+def test_first_fault_in_the_order_of_the_fields_is_told(
+    type_name: str, changes: dict[str, object], field: str
+) -> None:
+    assert refusal_of(type_name, **changes).field == field

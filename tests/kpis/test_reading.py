@@ -1,0 +1,383 @@
+"""Good records are read into events; whatever comes is read or refused."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpis.events import (
+    TOPICS,
+    ClickRecorded,
+    CostSnapshot,
+    CountsReported,
+    Event,
+    ImpressionServed,
+    LeadCreated,
+    LeadInvalidated,
+    LeadStageChanged,
+    SaleCreated,
+    SaleVoided,
+)
+from kpis.instants import DAY_MS, HOUR_MS, date_ms, instant_ms
+from kpis.reading import (
+    Reading,
+    Refused,
+    Rules,
+    normal_campaign,
+    normal_channel,
+    read,
+    reject_value,
+)
+from tests.kpis.records import (
+    ABSENT,
+    NOON,
+    NOON_MS,
+    OPTIONAL,
+    PARIS,
+    REQUIRED,
+    RULES,
+    TOPIC_OF,
+    a_record,
+    event_of,
+    reading_of,
+    without_digest,
+)
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "events_m1.jsonl"
+
+
+@pytest.mark.parametrize("type_name", REQUIRED)
+def test_required_fields_suffice(type_name: str) -> None:
+    reading = reading_of(type_name)
+    envelope = reading.event.envelope
+    assert (envelope.event_id, envelope.source) == ("e-1", "/crm")
+    assert (envelope.occurred_ms, envelope.recorded_ms) == (NOON_MS, None)
+    assert envelope.digest == hashlib.sha256(a_record(type_name)).digest()[:8]
+    assert (reading.is_test, reading.unknown_fields) == (False, 0)
+
+
+@pytest.mark.parametrize("type_name", REQUIRED)
+def test_null_or_empty_optional_field_is_absent(type_name: str) -> None:
+    optional = {"recorded_at", "test", "schema_version"} | set(OPTIONAL[type_name])
+    for nothing in (None, ""):
+        reading = reading_of(type_name, **dict.fromkeys(optional, nothing))
+        bare = reading_of(type_name)
+        assert without_digest(reading.event) == without_digest(bare.event)
+        assert reading.unknown_fields == 0
+
+
+def test_every_line_of_the_worked_example_is_accepted() -> None:
+    rules = Rules(time_zone=PARIS)
+    types: Counter[type[Event]] = Counter()
+    for line in GOLDEN.read_text().splitlines():
+        record = json.loads(line)
+        timestamp_ms = instant_ms(record["value"]["occurred_at"])
+        reading = read(record["topic"], json.dumps(record["value"]).encode(), timestamp_ms, rules)
+        types[type(reading.event)] += 1
+        assert (reading.is_test, reading.unknown_fields) == (False, 0)
+    assert types == {
+        CountsReported: 40,
+        LeadCreated: 51,
+        LeadInvalidated: 2,
+        LeadStageChanged: 37,
+        SaleCreated: 5,
+        CostSnapshot: 3,
+    }
+
+
+def test_impression_is_read_with_every_field() -> None:
+    event = event_of(
+        "impression.served",
+        impression_id="i",
+        channel=" SEO ",
+        campaign_id=" Spring ",
+        viewable=True,
+        is_bot=True,
+        visitor_id="v",
+    )
+    assert event == ImpressionServed(event.envelope, "seo", "Spring", viewable=True, is_bot=True)
+
+
+def test_click_without_dimensions_is_unattributed() -> None:
+    event = event_of("click.recorded")
+    assert event == ClickRecorded(event.envelope, None, "unattributed", "-", is_bot=False)
+
+
+def test_lead_keeps_what_it_does_not_declare_apart_from_the_unattributed() -> None:
+    event = event_of("lead.created")
+    assert event == LeadCreated(event.envelope, "l-1", None, None, None, None, "lead")
+
+
+def test_lead_is_read_with_every_field() -> None:
+    event = event_of(
+        "lead.created",
+        channel="Google_Ads",
+        campaign_id="c",
+        click_id=" k ",
+        visitor_id="v",
+        initial_stage="mql",
+    )
+    assert event == LeadCreated(event.envelope, "l-1", "google_ads", "c", "k", "v", "mql")
+
+
+def test_invalidation_is_read() -> None:
+    event = event_of("lead.invalidated", reason="bot")
+    assert event == LeadInvalidated(event.envelope, "l-1", "bot")
+
+
+def test_stage_may_go_by_an_alias() -> None:
+    rules = Rules(stage_aliases={"Marketing Qualified": "mql"})
+    event = event_of(
+        "lead.stage_changed",
+        rules,
+        to_stage="Marketing Qualified",
+        from_stage="lead",
+        reason="x" * 300,
+    )
+    assert event == LeadStageChanged(event.envelope, "l-1", "mql", "lead", "x" * 256)
+
+
+def test_sale_is_read_with_every_field() -> None:
+    event = event_of("sale.created", lead_id="l-1", kind="repeat", cost_of_goods=3)
+    assert event == SaleCreated(event.envelope, "s-1", "l-1", 12_500_000, "repeat", 3_000_000)
+
+
+def test_void_is_read() -> None:
+    event = event_of("sale.voided", reason="typo")
+    assert event == SaleVoided(event.envelope, "s-1", "typo")
+
+
+def test_cost_row_is_read_with_every_field() -> None:
+    event = event_of(
+        "cost.snapshot",
+        account_id="a",
+        campaign_id="c",
+        ad_group_id="g",
+        ad_id="d",
+        cost_type="fee",
+        period_start="2026-03-01T00:00:00+01:00",
+        period_end="2026-03-31",
+        time_zone="Europe/Paris",
+        as_of="2026-03-05T10:00:00Z",
+        credit=True,
+        amount=-1.5,
+    )
+    assert event == CostSnapshot(
+        event.envelope,
+        cost_source="bills",
+        account_id="a",
+        channel="google_ads",
+        campaign_id="c",
+        ad_group_id="g",
+        ad_id="d",
+        cost_type="fee",
+        start_ms=date_ms("2026-03-01", PARIS),
+        end_ms=date_ms("2026-03-31", PARIS),
+        as_of_ms=NOON_MS - 2 * HOUR_MS,
+        amount_micros=-1_500_000,
+        credit=True,
+        reported_ms=NOON_MS,
+    )
+
+
+@pytest.mark.parametrize("kind", ["impressions.reported", "clicks.reported"])
+def test_report_row_is_read(kind: str) -> None:
+    event = event_of(kind, count=10**12)
+    assert event == CountsReported(
+        event.envelope,
+        kind=kind,
+        channel="google_ads",
+        campaign_id="-",
+        ad_group_id="",
+        ad_id="",
+        start_ms=instant_ms("2026-03-01T00:00:00Z"),
+        end_ms=instant_ms("2026-03-02T00:00:00Z"),
+        as_of_ms=instant_ms("2026-03-02T00:00:00Z"),
+        count=10**12,
+        reported_ms=NOON_MS,
+    )
+
+
+def test_dates_are_read_in_the_reporting_zone_unless_the_row_names_one() -> None:
+    rules = Rules(time_zone=PARIS)
+    assert event_of("cost.snapshot", rules).start_ms == date_ms("2026-03-01", PARIS)
+    named = event_of("cost.snapshot", rules, time_zone="America/New_York")
+    assert named.start_ms == instant_ms("2026-03-01T00:00:00-05:00")
+
+
+@pytest.mark.parametrize(
+    ("changes", "as_of"),
+    [
+        ({}, NOON),
+        ({"period_end": "2026-03-03"}, "2026-03-03T00:00:00Z"),
+        ({"as_of": "2026-03-04T00:00:00Z"}, "2026-03-04T00:00:00Z"),
+        ({"as_of": "2026-09-01T00:00:00Z"}, "2026-03-31T00:00:00Z"),
+        ({"as_of": "2026-03-01T00:00:00Z"}, "2026-03-01T00:00:00Z"),
+    ],
+)
+def test_row_counts_up_to_as_of_by_default_when_it_was_reported(
+    changes: dict[str, object], as_of: str
+) -> None:
+    event = event_of("cost.snapshot", **({"period_end": "2026-03-31"} | changes))
+    assert event.as_of_ms == instant_ms(as_of)
+
+
+def test_four_hundred_days_are_counted_on_the_clocks_of_the_zone() -> None:
+    #  the period gains an hour on 25 October and loses none: 400 days and 1 hour of 60 minutes
+    event = event_of(
+        "cost.snapshot",
+        Rules(time_zone=PARIS),
+        period_start="2025-10-01",
+        period_end="2026-11-05",
+        as_of="2025-10-02T00:00:00Z",
+    )
+    assert event.end_ms - event.start_ms == 400 * DAY_MS + HOUR_MS
+
+
+def test_absent_type_is_the_first_of_the_topic() -> None:
+    for topic, names in TOPICS.items():
+        for nothing in (ABSENT, None, ""):
+            value = a_record(names[0], type=nothing)
+            assert type(read(topic, value, NOON_MS, RULES).event) is type(event_of(names[0]))
+
+
+def test_test_event_is_marked() -> None:
+    assert reading_of("lead.created", test=True).is_test
+    assert not reading_of("lead.created", test=False).is_test
+
+
+def test_recorded_at_is_kept() -> None:
+    assert event_of("lead.created", recorded_at=NOON).envelope.recorded_ms == NOON_MS
+
+
+def test_unknown_fields_are_counted() -> None:
+    reading = reading_of("lead.created", utm={"source": "x"}, sale_id="s", email="a@example.org")
+    assert reading.unknown_fields == 3
+
+
+def test_unknown_minor_version_is_accepted_and_counted() -> None:
+    assert reading_of("lead.created", schema_version="1.7").unknown_fields == 1
+    assert reading_of("lead.created", schema_version="1.0").unknown_fields == 0
+
+
+def test_event_up_to_24_hours_ahead_is_accepted() -> None:
+    value = a_record("lead.created")
+    assert read("leads", value, NOON_MS - DAY_MS, RULES).event == event_of("lead.created")
+
+
+def test_record_without_timestamp_knows_no_future() -> None:
+    assert read("leads", a_record("lead.created"), -1, RULES).event == event_of("lead.created")
+
+
+def test_leap_second_counts_as_the_end_of_its_minute() -> None:
+    event = event_of("lead.created", occurred_at="2026-03-05T11:59:60Z")
+    assert event.envelope.occurred_ms == NOON_MS - 1
+
+
+def test_id_is_trimmed_and_may_hold_any_letter() -> None:
+    event = event_of("lead.created", event_id="  é\u200d😀\n", lead_id="x" * 256)
+    assert event.envelope.event_id == "é\u200d😀"
+    assert event.lead_id == "x" * 256
+
+
+@pytest.mark.parametrize("amount", ["0", 0, 0.0, -0.0, "-0"])
+def test_amount_of_zero_is_accepted(amount: object) -> None:
+    assert event_of("sale.created", amount=amount).amount_micros == 0
+    assert event_of("cost.snapshot", amount=amount).amount_micros == 0
+
+
+def test_json_number_is_read_by_its_text() -> None:
+    value = a_record("sale.created", amount=0).replace(b'"amount": 0', b'"amount": 0.100001')
+    event = read("sales", value, NOON_MS, RULES).event
+    assert isinstance(event, SaleCreated)
+    assert event.amount_micros == 100_001
+
+
+def test_unknown_channel_is_kept_or_becomes_other() -> None:
+    closed = Rules(allow_unknown_channels=False)
+    assert normal_channel(" Radio ", RULES) == "radio"
+    assert normal_channel(" Radio ", closed) == "other"
+    assert normal_channel(" SEO ", closed) == "seo"
+    assert normal_channel("unattributed", closed) == "unattributed"
+    assert event_of("lead.created", closed, channel="radio").channel == "other"
+
+
+def test_campaign_is_composed_and_keeps_its_case() -> None:
+    assert normal_campaign(" E\u0301te\u0301 ", RULES) == "Été"
+    assert event_of("lead.created", campaign_id="E\u0301te\u0301").campaign_id == "Été"
+
+
+def assert_is_kept(refused: Refused, topic: str, value: bytes) -> None:
+    reject = json.loads(reject_value(refused, topic, 0, 0, value, RULES))
+    assert reject["reason"] == refused.reason
+
+
+def outcome(topic: str, value: bytes) -> Reading | Refused:
+    try:
+        return read(topic, value, NOON_MS, RULES)
+    except Refused as refused:
+        assert_is_kept(refused, topic, value)
+        return refused
+
+
+topics = st.sampled_from(sorted(TOPICS))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+field_names = sorted(
+    {
+        *("event_id", "source", "type", "occurred_at", "schema_version", "recorded_at", "test"),
+        *(field for fields in (*REQUIRED.values(), *OPTIONAL.values()) for field in fields),
+    }
+)
+
+
+@given(topics, st.binary())
+def test_any_bytes_are_read_or_refused(topic: str, value: bytes) -> None:
+    outcome(topic, value)
+
+
+@given(topics, st.dictionaries(st.sampled_from(field_names) | st.text(), json_values))
+def test_any_json_object_is_read_or_refused(topic: str, members: dict[str, object]) -> None:
+    outcome(topic, json.dumps(members).encode())
+
+
+@given(
+    st.sampled_from(sorted(REQUIRED)),
+    st.dictionaries(st.sampled_from(field_names), json_values, max_size=2),
+)
+def test_a_record_with_any_change_is_read_or_refused(
+    type_name: str, changes: dict[str, object]
+) -> None:
+    outcome(TOPIC_OF[type_name], a_record(type_name, **changes))
+
+
+@given(st.sampled_from(sorted(REQUIRED)), st.data())
+def test_a_record_with_any_byte_changed_is_read_or_refused(
+    type_name: str, data: st.DataObject
+) -> None:
+    value = bytearray(a_record(type_name))
+    value[data.draw(st.integers(0, len(value) - 1))] = data.draw(st.integers(0, 255))
+    result = outcome(TOPIC_OF[type_name], bytes(value))
+    if isinstance(result, Reading):
+        encoded = msgspec.msgpack.encode(result.event)
+        assert msgspec.msgpack.decode(encoded, type=Event) == result.event
+
+
+@given(st.sampled_from(sorted(REQUIRED)))
+def test_spelling_of_the_json_does_not_change_the_event(type_name: str) -> None:
+    value = a_record(type_name)
+    spaced = json.dumps(json.loads(value), indent=2).encode()
+    escaped = value.replace(b"e-1", b"\\u0065-1")
+    events = [
+        without_digest(read(TOPIC_OF[type_name], text, NOON_MS, RULES).event)
+        for text in (value, spaced, escaped)
+    ]
+    assert events[0] == events[1] == events[2]
