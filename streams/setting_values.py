@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
+
+from kpis import instants
+from kpis.money import CURRENCIES
 
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True}
 TRUTHS |= {"false": False, "no": False, "off": False, "0": False}
@@ -124,14 +126,18 @@ def pairs(expected: str) -> Reader:
 
 def zone() -> Reader:
     """Return a reader of an IANA time zone."""
+    return Reader(instants.TIME_ZONE, lambda value: instants.time_zone(_text(value)))
 
-    def read(value: object) -> ZoneInfo:
-        try:
-            return ZoneInfo(_text(value))
-        except (LookupError, OSError) as error:
-            raise ValueError from error
 
-    return Reader("an IANA time zone, e.g. Europe/Paris", read)
+def currency() -> Reader:
+    """Return a reader of a currency's code."""
+
+    def read(value: object) -> str:
+        if value not in CURRENCIES:
+            raise ValueError
+        return _text(value)
+
+    return Reader("a currency code of ISO 4217", read)
 
 
 def servers() -> Reader:

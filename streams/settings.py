@@ -7,15 +7,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from zoneinfo import ZoneInfo
 
+from kpis.fields import CHANNELS, PERSONAL, Rules
 from streams import setting_values
 from streams.problems import Problem
 from streams.setting_values import Reader, choice, key, names, pairs, secret, text, truth, whole
-
-if TYPE_CHECKING:
-    from kpis.reading import Rules
 
 FILE = Path("leadpulse.toml")
 PREFIX = "LEADPULSE_"
@@ -28,11 +26,6 @@ METRICS_ADDRESS = "LEADPULSE_METRICS"
 UTC = ZoneInfo("UTC")
 STAGE = "[a-z0-9_]{1,32}"
 CHANNEL = "[a-z0-9_-]{1,64}"
-PERSONAL = (
-    *("email", "e_mail", "mail", "phone", "telephone", "mobile", "fax"),
-    *("name", "first_name", "last_name", "full_name", "firstname", "lastname", "surname"),
-    *("ip", "ip_address", "address", "street", "birthday", "birth_date", "date_of_birth"),
-)
 
 
 class SettingsError(Problem):
@@ -44,7 +37,7 @@ class General:
     """Keys at the top of the file, before any section."""
 
     app_id: str = key("leadpulse", text("[A-Za-z0-9._-]{1,100}", "letters, digits, . _ -"))
-    currency: str = key("EUR", text("[A-Z]{3}", "an ISO 4217 code of three capitals"))
+    currency: str = key("EUR", setting_values.currency())
     time_zone: ZoneInfo = key(UTC, setting_values.zone())  # noqa: RUF009 - makes a field
 
 
@@ -190,7 +183,9 @@ class Clicks:
 class Rejects:
     """Fields (whole names, lower case) that are cut out of what goes to the rejects topic."""
 
-    personal: tuple[str, ...] = key(PERSONAL, names(r"[^A-Z\s]+", "distinct names in lower case"))
+    personal: tuple[str, ...] = key(
+        tuple(sorted(PERSONAL)), names(r"[^A-Z\s]+", "distinct names in lower case")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +248,8 @@ class Settings:
         """The reporting time zone."""
         return self.general.time_zone
 
-    def rules(self) -> "Rules":
+    def rules(self) -> Rules:
         """Return what decides whether an event is accepted, and as what."""
-        from kpis.reading import Rules  # noqa: PLC0415 - most commands do not read events
-
         return Rules(
             currency=self.currency,
             time_zone=self.time_zone,
@@ -264,6 +257,8 @@ class Settings:
             stage_aliases=self.funnel.aliases,
             allow_unknown_channels=self.channels.allow_unknown,
             personal=frozenset(self.rejects.personal),
+            # A channel that the settings name is known.
+            channels=CHANNELS | self.channels.cost_expected.keys(),
         )
 
 
