@@ -76,13 +76,18 @@ def decimal_text(micros: int) -> str:
 
     A point is always there: readers that guess a column's type from one value guess right.
     """
-    return amount_text(micros).rstrip("0") if micros % MICROS else f"{micros // MICROS}.0"
+    whole, parts = divmod(micros, MICROS)
+    if not parts:
+        return f"{whole}.0"
+    return f"{whole}.{parts:06d}".rstrip("0") if whole >= 0 else amount_text(micros).rstrip("0")
 
 
 def amount_text(micros: int) -> str:
     """Return an amount in micros as decimals, always six: 600.000000."""
-    whole, parts = divmod(abs(micros), MICROS)
-    return f"{'-' if micros < 0 else ''}{whole}.{parts:06d}"
+    if micros < 0:
+        return f"-{amount_text(-micros)}"
+    whole, parts = divmod(micros, MICROS)
+    return f"{whole}.{parts:06d}"
 
 
 def micros_of(text: str) -> int:
@@ -297,17 +302,24 @@ def _window(window: Window, zone: tzinfo) -> _Window:
 
 def _facts_json(facts: Mapping[str, int]) -> bytes:
     # Sorted: equal facts give equal bytes, and so an equal id, in whatever order they came.
+    known = derived(facts)
     texts = [
-        f'{_name(name)}"{amount_text(fact)}"' if name in AMOUNTS else f"{_name(name)}{fact}"
-        for name, fact in sorted(derived(facts).items())
-        if fact
+        f'{_NAMES[name]}"{amount_text(known[name])}"'
+        if name in AMOUNTS
+        else f"{_NAMES[name]}{known[name]}"
+        for name in sorted(known)
+        if known[name]
     ]
     return f"{{{','.join(texts)}}}".encode()
 
 
 def _kpis_json(kpis: Mapping[str, Value]) -> bytes:
     texts = [
-        _undefined_json(name, kpi) if isinstance(kpi, Undefined) else _defined_json(name, kpi)
+        _undefined_json(name, kpi)
+        if isinstance(kpi, Undefined)
+        else f'{_NAMES[name]}{{"value":{decimal_text(kpi)}}}'
+        if kpi <= MICROS
+        else _large_json(name, kpi)
         for name, kpi in kpis.items()
     ]
     return f"{{{','.join(texts)}}}".encode()
@@ -315,15 +327,20 @@ def _kpis_json(kpis: Mapping[str, Value]) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _undefined_json(name: str, undefined: Undefined) -> str:
-    return f'{_name(name)}{{"value":null,"undefined_reason":"{undefined.reason}"}}'
+    return f'{_NAMES[name]}{{"value":null,"undefined_reason":"{undefined.reason}"}}'
 
 
-def _defined_json(name: str, micros: int) -> str:
-    implausible = ',"implausible":true' if micros > MICROS and unit_of(name) == "share" else ""
-    return f'{_name(name)}{{"value":{decimal_text(micros)}{implausible}}}'
+def _large_json(name: str, micros: int) -> str:
+    implausible = ',"implausible":true' if unit_of(name) == "share" else ""
+    return f'{_NAMES[name]}{{"value":{decimal_text(micros)}{implausible}}}'
 
 
-@lru_cache(maxsize=1024)
-def _name(name: str) -> str:
-    # Names of stages come from the settings: they may need escapes.
-    return f"{_ENCODER.encode(name).decode()}:"
+class _Names(dict[str, str]):
+    """Names as they begin a JSON member, escaped once: those of stages come from the settings."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = text = f"{_ENCODER.encode(name).decode()}:"
+        return text
+
+
+_NAMES = _Names()

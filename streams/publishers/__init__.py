@@ -1,0 +1,116 @@
+"""What publishers share: the committed numbers, and what each has yet to publish."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from kpis.facts import Scope
+from kpis.windows import LIFETIME, ROLLING, TUMBLING, WindowValues
+
+SLOTS = (*TUMBLING, LIFETIME, *ROLLING, *(f"{kind}@previous" for kind in TUMBLING))
+"""The windows of a scope that are shown: the current one of each kind and the one before."""
+
+
+class ScopeView(NamedTuple):
+    """All shown windows of a scope as of one commit of its shard.
+
+    `version` is "position.epoch.lineage" of that commit: with an equal lineage a greater
+    (position, epoch) is newer. A slot that is missing has no facts.
+    """
+
+    shard: int
+    version: str
+    scope: Scope
+    slots: dict[str, WindowValues]
+
+
+class Publisher(Protocol):
+    """Shows committed numbers to the world; its failures are its own."""
+
+    async def start(self) -> None:
+        """Begin to publish what is in the snapshot, until `stop`."""
+        ...
+
+    async def stop(self) -> None:
+        """Publish what is left, if it can be done at once, and end."""
+        ...
+
+
+class Outbox:
+    """Views yet to publish: the latest of each scope, so never more than there are scopes."""
+
+    def __init__(self) -> None:
+        self._views: dict[Scope, ScopeView] = {}
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def put(self, view: ScopeView) -> None:
+        """Add a view in place of the earlier one of its scope, whose turn it keeps."""
+        self._views[view.scope] = view
+        self._filled.set()
+
+    def take(self, limit: int) -> list[ScopeView]:
+        """Remove and return at most `limit` views, those that wait longest."""
+        scopes = [scope for scope, _ in zip(self._views, range(limit), strict=False)]
+        views = [self._views.pop(scope) for scope in scopes]
+        if not self._views:
+            self._filled.clear()
+        return views
+
+    def drop_shard(self, shard: int) -> None:
+        """Forget the views of a shard."""
+        self._views = {scope: view for scope, view in self._views.items() if view.shard != shard}
+
+    def wake(self) -> None:
+        """End the wait under way, though nothing was put."""
+        self._filled.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Return when there is a view or `wake` was called, at the latest after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._filled.wait()
+        except TimeoutError:
+            return
+
+
+class Snapshot:
+    """The latest committed view of every scope of the open shards.
+
+    Written on the event loop; `views` may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._views: dict[int, dict[Scope, ScopeView]] = {}
+        self._outboxes: list[Outbox] = []
+
+    def replace(self, view: ScopeView) -> None:
+        """Put a newly committed view in place of the earlier one of its scope."""
+        self._views.setdefault(view.shard, {})[view.scope] = view
+        for outbox in self._outboxes:
+            outbox.put(view)
+
+    def drop_shard(self, shard: int) -> None:
+        """Forget a shard that was closed: another worker may own it from now on."""
+        self._views.pop(shard, None)
+        for outbox in self._outboxes:
+            outbox.drop_shard(shard)
+
+    def views(self) -> list[ScopeView]:
+        """Return the latest view of every scope."""
+        return [view for views in list(self._views.values()) for view in list(views.values())]
+
+    def shards(self) -> Iterable[int]:
+        """Return the shards that have views."""
+        return list(self._views)
+
+    def __len__(self) -> int:
+        return sum(map(len, list(self._views.values())))
+
+    def subscribe(self) -> Outbox:
+        """Return an outbox that gets every view from now on."""
+        outbox = Outbox()
+        self._outboxes.append(outbox)
+        return outbox

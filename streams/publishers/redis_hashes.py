@@ -1,0 +1,338 @@
+"""The current numbers of every scope as Redis hashes: a view that may be lost at any time."""
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from datetime import tzinfo
+from functools import lru_cache
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from kpis.catalog import Undefined, derived
+from kpis.facts import AMOUNTS, Scope
+from kpis.windows import (
+    LIFETIME,
+    Window,
+    WindowValues,
+    amount_text,
+    decimal_text,
+    instant_text,
+    minute_text,
+    scope_of,
+    scope_parts,
+)
+from streams.metrics import Metrics
+from streams.publishers import SLOTS, Outbox, ScopeView, Snapshot
+
+PREFIX = "leadkpi:v1"
+SCOPES_KEY = f"{PREFIX}:scopes"
+UPDATES_CHANNEL = f"{PREFIX}:updates"
+PERIOD = "period"
+
+TIMEOUT_SECONDS = 1.0
+CHECK_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 1.0
+STOP_SECONDS = 2.0
+SCOPES_PER_PIPELINE = 50
+MINUTE_MS = 60_000
+SHORTEST_TTL_MS = 60 * MINUTE_MS
+MARKER_MS = 60 * MINUTE_MS
+
+# KEYS[1] a hash. ARGV: version, TTL in ms (0: none), the fields as a JSON array (empty: delete).
+# A stored version of another lineage is of topics that were replaced: it says nothing about ours.
+WRITE = f"""
+local function parts(version)
+  local position, epoch, lineage = string.match(version, '^(%d+)%.(%d+)%.(.*)$')
+  return tonumber(position), tonumber(epoch), lineage
+end
+local stored = redis.call('HGET', KEYS[1], '_version')
+if stored then
+  local position, epoch, lineage = parts(ARGV[1])
+  local old_position, old_epoch, old_lineage = parts(stored)
+  if old_lineage == lineage and (old_position > position
+      or (old_position == position and old_epoch > epoch)) then
+    return 0
+  end
+end
+local fields = cjson.decode(ARGV[3])
+local existed = redis.call('DEL', KEYS[1])
+if #fields > 0 then
+  redis.call('HSET', KEYS[1], unpack(fields))
+  if tonumber(ARGV[2]) > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+end
+if #fields > 0 or existed > 0 then
+  redis.call('PUBLISH', '{UPDATES_CHANNEL}', KEYS[1])
+end
+return 1
+"""
+WRITE_SHA = hashlib.sha1(WRITE.encode(), usedforsecurity=False).hexdigest()
+
+_LOG = logging.getLogger(__name__)
+_ENCODER = msgspec.json.Encoder()
+
+Command = tuple[str | bytes | int, ...]
+
+
+# ----------------------------------------------------------------------------- names
+
+
+def hash_name(slot: str, scope: Scope, basis: str = PERIOD) -> str:
+    """Return the name of the hash of a slot (a window kind, or one with `@previous`).
+
+    Source: contract section 7.
+    """
+    channel, campaign_id = scope_parts(scope)
+    return f"{PREFIX}:{basis}:{slot}:{channel}:{campaign_id}"
+
+
+def member_of(scope: Scope) -> str:
+    """Return the member of the sorted set `leadkpi:v1:scopes` that stands for `scope`."""
+    return "|".join(scope_parts(scope))
+
+
+def scope_of_member(member: str) -> Scope:
+    """Return the scope for which a member of `leadkpi:v1:scopes` stands."""
+    channel, _, campaign_id = member.partition("|")
+    return scope_of(channel, campaign_id)
+
+
+# ----------------------------------------------------------------------------- values
+
+
+def fields_of(values: WindowValues, version: str, zone: tzinfo, currency: str) -> list[str]:
+    """Return the fields of a hash, names and texts in turn; what is unknown has no field."""
+    fields: list[str] = []
+    for name, fact in derived(values.facts).items():
+        fields += (name, amount_text(fact) if name in AMOUNTS else str(fact))
+    undefined: dict[str, str] = {}
+    for name, kpi in values.kpis.items():
+        if isinstance(kpi, Undefined):
+            undefined[name] = kpi.reason
+        else:
+            fields += (name, decimal_text(kpi))
+    fields += ("_state", values.state, "_revision", str(values.revision))
+    start, end = values.window.start_minute, values.window.end_minute
+    if start is not None:
+        fields += ("_start", minute_text(start, zone))
+    if end is not None:
+        fields += ("_end", minute_text(end, zone))
+    if values.complete_until_ms is not None:
+        fields += ("_complete_until", instant_text(values.complete_until_ms))
+    fields += ("_computed_at", instant_text(values.computed_at_ms), "_currency", currency)
+    fields += ("_version", version, "_undefined", _undefined_json(tuple(undefined.items())))
+    return fields
+
+
+@lru_cache(maxsize=4096)
+def _undefined_json(reasons: tuple[tuple[str, str], ...]) -> str:
+    return _ENCODER.encode(dict(reasons)).decode()
+
+
+def ttl_ms(window: Window) -> int:
+    """Return how long a hash lives: twice its window, at least an hour; 0 = for ever."""
+    if window.kind == LIFETIME or window.start_minute is None or window.end_minute is None:
+        return 0
+    return max(2 * MINUTE_MS * (window.end_minute - window.start_minute), SHORTEST_TTL_MS)
+
+
+# ----------------------------------------------------------------------------- publishing
+
+
+def connect(url: str) -> Redis:
+    """Return a client of our own; nothing is opened yet.
+
+    It never tries twice by itself: the publisher decides when, and that it was an outage.
+    """
+    client: Redis = Redis.from_url(
+        url,
+        socket_timeout=TIMEOUT_SECONDS,
+        socket_connect_timeout=TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=2,
+        protocol=2,
+    )
+    return client
+
+
+class _LostError(RedisError):
+    """Redis answers, but what was written last is not there."""
+
+
+class RedisHashes:
+    """Writes every view of the snapshot to Redis and keeps it right.
+
+    A write is fenced by the view's version, so a worker that lost its shard does no harm. After
+    any failure, and when Redis turns out to have forgotten, everything is written again.
+
+    Args:
+        client: Made by `connect`; closed by `stop`.
+        snapshot: The committed views.
+        metrics: Where `leadkpi_publisher_up` is.
+        zone: The reporting time zone.
+        currency: The reporting currency.
+        on_crash: Called when publishing ended by a programming error, never for an outage.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        snapshot: Snapshot,
+        metrics: Metrics,
+        *,
+        zone: tzinfo,
+        currency: str,
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self._client = client
+        self._snapshot = snapshot
+        self._outbox: Outbox = snapshot.subscribe()
+        self._up = metrics.publisher_up.labels("redis")
+        self._zone = zone
+        self._currency = currency
+        self._on_crash = on_crash
+        # What Redis is known to hold, so that a slot that did not change is not written again.
+        self._written: dict[Scope, ScopeView] = {}
+        self._marker_name = f"leadkpi:publisher:{uuid.uuid4().hex}"
+        self._marker = 0
+        self._is_known = False
+        self._is_stopping = False
+        self._has_failed = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to publish; Redis need not be there yet."""
+        self._task = asyncio.create_task(self._run(), name="redis publisher")
+        self._task.add_done_callback(self._end)
+
+    async def stop(self) -> None:
+        """Write what is left, if Redis answers within two seconds, and end."""
+        self._is_stopping = True
+        self._outbox.wake()
+        if self._task is not None:
+            done, _ = await asyncio.wait([self._task], timeout=STOP_SECONDS)
+            if not done:
+                self._task.cancel()
+                await asyncio.wait([self._task])
+        await self._client.aclose()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_crash(error)
+
+    async def _run(self) -> None:
+        pause_seconds = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await self._publish()
+            except (RedisError, OSError) as error:
+                self._fail(error)
+                if self._is_stopping:
+                    return
+                await asyncio.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
+            else:
+                pause_seconds = FIRST_PAUSE_SECONDS
+                if self._is_stopping:
+                    return
+                await self._outbox.wait(CHECK_SECONDS)
+
+    def _fail(self, error: Exception) -> None:
+        self._up.set(0)
+        self._is_known = False
+        if not self._has_failed:
+            _LOG.warning("redis publisher failed, it tries again: %s", error)
+        self._has_failed = True
+
+    def _succeed(self) -> None:
+        self._up.set(1)
+        if self._has_failed:
+            _LOG.warning("redis publisher recovered")
+        self._has_failed = False
+
+    async def _publish(self) -> None:
+        """Write until nothing is left; at least the marker, which shows that Redis is there."""
+        if not self._is_known:
+            await self._begin_again()
+        while True:
+            views = self._outbox.take(SCOPES_PER_PIPELINE)
+            await self._write(views)
+            self._succeed()
+            if not len(self._outbox):
+                return
+
+    async def _begin_again(self) -> None:
+        await self._client.script_load(WRITE)
+        self._written.clear()
+        self._marker += 1
+        await self._client.set(self._marker_name, self._marker, px=MARKER_MS)
+        for view in self._snapshot.views():
+            self._outbox.put(view)
+        self._is_known = True
+
+    async def _write(self, views: list[ScopeView]) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in self._commands(views):
+            pipeline.execute_command(*command)
+        # Last: a Redis that came back from an older state cannot hold the latest marker.
+        expected, self._marker = self._marker, self._marker + 1
+        pipeline.execute_command("SET", self._marker_name, self._marker, "PX", MARKER_MS, "GET")
+        results = await pipeline.execute(raise_on_error=False)
+        _raise_first(results)
+        if results[-1] != str(expected).encode():
+            msg = f"redis: expected what was written last, got marker {results[-1]!r:.40}"
+            raise _LostError(msg)
+        for view in views:
+            self._remember(view)
+
+    def _remember(self, view: ScopeView) -> None:
+        if view.slots:
+            self._written[view.scope] = view
+        else:
+            self._written.pop(view.scope, None)
+
+    def _commands(self, views: Iterable[ScopeView]) -> Iterator[Command]:
+        for view in views:
+            written = self._known_by_redis(view)
+            for slot in SLOTS:
+                values = view.slots.get(slot)
+                if written is None or values is not written.slots.get(slot):
+                    yield self._slot_command(view, slot, values)
+            yield _scope_command(view)
+
+    def _known_by_redis(self, view: ScopeView) -> ScopeView | None:
+        written = self._written.get(view.scope)
+        # Between two epochs another worker may have owned the shard and written.
+        return written if written and _epoch(written) == _epoch(view) else None
+
+    def _slot_command(self, view: ScopeView, slot: str, values: WindowValues | None) -> Command:
+        name = hash_name(slot, view.scope)
+        if values is None:
+            return ("EVALSHA", WRITE_SHA, 1, name, view.version, 0, b"[]")
+        fields = _ENCODER.encode(fields_of(values, view.version, self._zone, self._currency))
+        return ("EVALSHA", WRITE_SHA, 1, name, view.version, ttl_ms(values.window), fields)
+
+
+def _scope_command(view: ScopeView) -> Command:
+    member = member_of(view.scope)
+    if not view.slots:
+        return ("ZREM", SCOPES_KEY, member)
+    updated_ms = max(values.computed_at_ms for values in view.slots.values())
+    return ("ZADD", SCOPES_KEY, "GT", updated_ms // 1000, member)
+
+
+def _epoch(view: ScopeView) -> str:
+    return view.version.partition(".")[2]
+
+
+def _raise_first(results: list[object]) -> None:
+    # A forgotten script is a failure like others: Redis began anew, or lost more than the script.
+    for result in results:
+        if isinstance(result, RedisError):
+            raise result
