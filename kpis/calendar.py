@@ -8,8 +8,7 @@ from zoneinfo import ZoneInfo
 MINUTE_MS: Final = 60_000
 HOUR_MINUTES: Final = 60
 
-# Offsets and their changes since 2000 are multiples of a quarter of an hour in every zone, so what
-# holds for the first minute of a quarter holds for all of it.
+# Few quarters of an hour hold the start of an hour or day within them, so one answer serves them whole.
 _QUARTER: Final = 15
 _MEMO_LIMIT: Final = 200_000
 
@@ -19,13 +18,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Calendar:
     """The hours and days of one time zone, as half-open spans of whole minutes since 1970 UTC.
 
-    A day has 23, 24 or 25 hours where the clock changes; an hour that occurs twice is two hours.
+    A day has 23, 24 or 25 hours where the clock changes; an hour that occurs twice is two hours, and
+    what occurs again after midnight when the clock goes back across it belongs to the new day.
     """
 
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
         self._hours: dict[int, int] = {}
         self._days: dict[int, int] = {}
+        self._hour_ends: dict[int, int] = {}
+        self._day_ends: dict[int, int] = {}
 
     def hour_start(self, minute: int) -> int:
         """Return the first minute of the local hour that contains `minute`."""
@@ -37,11 +39,19 @@ class Calendar:
 
     def hour_end(self, start: int) -> int:
         """Return the minute after the local hour that begins at `start`."""
-        return self._next(start, self.hour_start, at_least=_QUARTER)
+        end = self._hour_ends.get(start)
+        if end is None:
+            end = self._find_end(start, self.hour_start, HOUR_MINUTES)
+            _remember(self._hour_ends, start, end)
+        return end
 
     def day_end(self, start: int) -> int:
         """Return the minute after the local day that begins at `start`."""
-        return self._next(start, self.day_start, at_least=22 * HOUR_MINUTES)
+        end = self._day_ends.get(start)
+        if end is None:
+            end = self._find_end(start, self.day_start, 24 * HOUR_MINUTES)
+            _remember(self._day_ends, start, end)
+        return end
 
     def text(self, minute: int) -> str:
         """Return `minute` as RFC 3339 text with the zone's offset, for example 2026-03-29T00:00:00+01:00."""
@@ -63,25 +73,43 @@ class Calendar:
         return next(m for m in range(start, minute + 1) if self._offset(m) == offset)
 
     def _find_day_start(self, minute: int) -> int:
-        midnight = self._local(minute).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-        return (midnight.astimezone(UTC) - _EPOCH) // timedelta(minutes=1)
+        date = self._local(minute).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        # Tomorrow has begun already if the clock has gone back across midnight since; today has not
+        # if it jumped across midnight and that moment, by the old clock, is still to come.
+        days = (date + timedelta(days=1), date, date - timedelta(days=1))
+        starts = ((day.astimezone(UTC) - _EPOCH) // timedelta(minutes=1) for day in days)
+        return next(start for start in starts if start <= minute)
 
     @staticmethod
     def _remembered(memo: dict[int, int], minute: int, find: Callable[[int], int]) -> int:
         quarter = minute // _QUARTER
         start = memo.get(quarter)
         if start is None:
-            if len(memo) >= _MEMO_LIMIT:
-                memo.clear()
-            start = memo[quarter] = find(minute)
+            start = find(quarter * _QUARTER)
+            if find(quarter * _QUARTER + _QUARTER - 1) != start:
+                # Something begins within this quarter: the clock changed at one minute past, say.
+                return find(minute)
+            _remember(memo, quarter, start)
         return start
 
     @staticmethod
-    def _next(start: int, start_of: Callable[[int], int], *, at_least: int) -> int:
-        minute = start + at_least
-        while start_of(minute) == start:
-            minute += _QUARTER
-        return minute
+    def _find_end(start: int, start_of: Callable[[int], int], usual: int) -> int:
+        inside, outside = start, start + usual
+        while start_of(outside) == start:
+            inside, outside = outside, outside + HOUR_MINUTES
+        while outside - inside > 1:
+            middle = (inside + outside) // 2
+            if start_of(middle) == start:
+                inside = middle
+            else:
+                outside = middle
+        return outside
+
+
+def _remember(memo: dict[int, int], key: int, value: int) -> None:
+    if len(memo) >= _MEMO_LIMIT:
+        memo.clear()
+    memo[key] = value
 
 
 def instant_text(milliseconds: int) -> str:

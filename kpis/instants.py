@@ -22,8 +22,10 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 _HOUR_AND_MINUTE: Final = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _INSTANT: Final = re.compile(
-    rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt]{_HOUR_AND_MINUTE}):([0-5][0-9]|60)(?:\.([0-9]+))?"
-    rf"([Zz]|[+-]{_HOUR_AND_MINUTE})"
+    rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt ]{_HOUR_AND_MINUTE}):([0-5][0-9]|60)(?:\.([0-9]+))?"
+    # Without its colon an offset is no RFC 3339, but common, clear, and accepted by the decoder that
+    # counts impressions.
+    rf"([Zz]|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])"
 )
 _DATE: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ZONE: Final = re.compile("[A-Za-z0-9_+-]{1,32}(?:/[A-Za-z0-9_+-]{1,32}){0,2}")

@@ -17,11 +17,13 @@ from kpis.reading import Refused, Rules, normal_campaign, normal_channel
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE: Final = timedelta(minutes=1)
-_FIRST_MINUTE: Final = (datetime(2000, 1, 1, tzinfo=UTC) - _EPOCH) // _MINUTE
+# The contract counts years as written: near the ends of its range only the reader can tell.
+_FIRST: Final = datetime(2000, 1, 2, tzinfo=UTC)
+_LAST: Final = datetime(2100, 12, 30, tzinfo=UTC)
 _MINUTE_MS: Final = 60_000
 _SHAPES: Final = 16
 _KEYS: Final = 100_000
-_ROUNDED_UP: Final = b"9999999"
+_ROUNDED_UP: Final = b":59.999999"
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _EventId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -126,7 +128,7 @@ class VolumeCounter:
             Counted(minute, *place, amount)
             for (minute, shape), cells in self._pending.items()
             for key, amount in cells.items()
-            if (place := shape.known[key]) is not None
+            if amount and (place := shape.known[key]) is not None
         ]
         self._pending = {}
         for shape in self._shapes:
@@ -142,7 +144,7 @@ class VolumeCounter:
         return (
             text.count(b'"') == shape.quotes * len(values)
             and _is_plain(text)
-            and len(max(values, key=len)) <= self._rules.max_bytes  # type: ignore[arg-type]
+            and len(max(values, key=len, default=b"")) <= self._rules.max_bytes  # type: ignore[arg-type]
         )
 
     def _count_alike(
@@ -201,11 +203,13 @@ class VolumeCounter:
     def _run(
         self, occurred_at: datetime, value: bytes, shape: Shape, timestamp_ms: int
     ) -> _Run | None:
+        if not _FIRST <= occurred_at < _LAST:
+            return None
         minute = (occurred_at - _EPOCH) // _MINUTE
         low = _EPOCH + minute * _MINUTE
         # The decoder rounds a fraction of more than six digits; the contract cuts it.
         is_rounded_up = occurred_at == low and _ROUNDED_UP in value
-        if minute < _FIRST_MINUTE or minute * _MINUTE_MS > timestamp_ms or is_rounded_up:
+        if minute * _MINUTE_MS > timestamp_ms or is_rounded_up:
             return None
         return _Run(low, low + _MINUTE, self._pending.setdefault((minute, shape), {}))
 
