@@ -1,0 +1,405 @@
+"""The worker: the one place that joins settings, topics, shards, publishers and Faust."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any, Final, NoReturn
+
+import faust
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
+from aiokafka.errors import KafkaError
+from faust.types import TP
+from prometheus_client import CollectorRegistry
+from redis.exceptions import RedisError
+
+from kpis.calendar import Calendar
+from kpis.catalog import Catalog
+from kpis.journeys import Funnel
+from kpis.retention import Buckets, Retention
+from streams import transport
+from streams.clock import Clock, SystemClock
+from streams.entities import Entities
+from streams.group import faust_app, partition_sources, source
+from streams.intake import Intake
+from streams.merge import Merge
+from streams.metrics import Metrics
+from streams.owner import Owner
+from streams.problems import Problem, redis_unreachable
+from streams.publishers import ScopeView, Snapshot
+from streams.publishers.prometheus import KpiCollector, MetricsEndpoint
+from streams.publishers.redis_hashes import RedisHashes, connect
+from streams.settings import Settings
+from streams.shards import Effects, Shard
+from streams.stages import Context, Deployment, Stages
+from streams.tables import tables_of
+from streams.tally import Tally
+from streams.topics import Topics, admin_client, describe, faults, topics_of
+from streams.watchdog import Watchdog
+
+log = logging.getLogger("leadpulse")
+
+FAIL_STOP: Final = 70
+BEAT_SECONDS: Final = 0.5
+SHOW_SECONDS: Final = 2.0
+GROUP_OFFSET_SECONDS: Final = 5.0
+DELETE_SECONDS: Final = 3_600.0
+DELETE_MARGIN: Final = 1_000
+STOP_SECONDS: Final = 10.0
+_DAY_MINUTES: Final = 24 * 60
+_DAY_MS: Final = _DAY_MINUTES * 60_000
+
+
+def fail_stop(why: str) -> NoReturn:
+    """Say why in one line and end the process at once; the supervisor starts it again."""
+    log.critical("stopped: %s", why)
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    os._exit(FAIL_STOP)
+
+
+def deployment_of(
+    settings: Settings, partitions: int, metrics: Metrics, clock: Clock
+) -> Deployment:
+    """Return what the settings say about the deployment, as the stages need it."""
+    keep = settings.retention
+    retention = Retention(
+        keep.minute_hours * 60, keep.hour_days * _DAY_MINUTES, keep.day_days * _DAY_MINUTES
+    )
+    return Deployment(
+        topics=topics_of(settings),
+        partitions=partitions,
+        rules=settings.rules(),
+        funnel=Funnel(settings.funnel.stages, settings.funnel.skipped == "imply"),
+        buckets=Buckets(Calendar(settings.time_zone), retention),
+        clock=clock,
+        metrics=metrics,
+        park_ms=settings.park.days * _DAY_MS,
+        keep_ms=settings.clicks.keep_days * _DAY_MS,
+    )
+
+
+def shard_factory(
+    deployment: Deployment, settings: Settings, catalog: Catalog
+) -> Callable[[int], Shard]:
+    """Return what makes a shard with its tables and its three stages, not yet opened."""
+
+    def make_shard(partition: int) -> Shard:
+        context = Context(deployment, partition, tables_of(deployment.topics, partition), Tally())
+        merge = Merge(context, settings, catalog)
+        return Shard(context, settings, Stages(Intake(context), Entities(context), merge))
+
+    return make_shard
+
+
+class Worker:
+    """One worker process of a deployment."""
+
+    def __init__(self, settings: Settings, partitions: int, *, accept_loss: bool = False) -> None:
+        transport.install()
+        self._settings = settings
+        self._clock = SystemClock()
+        self.metrics = Metrics(CollectorRegistry(), version("leadpulse"))
+        self._deployment = deployment_of(settings, partitions, self.metrics, self._clock)
+        self._topics: Topics = self._deployment.topics
+        catalog = Catalog(settings.funnel.stages)
+        self.snapshot = Snapshot()
+        make_shard = shard_factory(self._deployment, settings, catalog)
+        self.owner = Owner(self._deployment, settings, make_shard, accept_loss=accept_loss)
+        self.faust = faust_app(settings, self._topics, partitions, self.owner, fail_stop)
+        self.metrics.registry.register(
+            KpiCollector(
+                self.snapshot,
+                self._is_live,
+                catalog,
+                settings.channels.expects_cost,
+                currency=settings.currency,
+                top_campaigns=settings.prometheus.top_campaigns,
+            )
+        )
+        host, port = settings.metrics.host, settings.metrics.port
+        self.endpoint = MetricsEndpoint(self.metrics, host, port, self._problem)
+        self._redis = self._redis_publisher() if settings.redis.is_on else None
+        self._watchdog = Watchdog(self._progress, fail_stop)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._join(partitions)
+
+    def _redis_publisher(self) -> RedisHashes:
+        return RedisHashes(
+            connect(self._settings.redis.url),
+            self.snapshot,
+            self.metrics,
+            zone=self._settings.time_zone,
+            currency=self._settings.currency,
+            on_crash=lambda error: fail_stop(f"redis publisher: {error!r}"),
+        )
+
+    def _join(self, partitions: int) -> None:
+        self.owner.effects = Effects(
+            seek=self._seek,
+            pause=self._pause,
+            resume=self._resume,
+            watermark=self._watermark,
+            publish=self._publish,
+            fenced=self.owner.fenced,
+            stop_worker=fail_stop,
+        )
+        self.owner.current_generation = lambda: self.faust.consumer_generation_id
+        self.owner.on_closed = self.snapshot.drop_shard
+        self.owner.after_reopening = self._after_reopening
+        self.faust.on_partitions_revoked.connect(self._on_revoked)
+        inputs = tuple(self._topics.inputs.values())
+        for name, topics in (
+            ("intake", inputs),
+            ("entities", (self._topics.entities,)),
+            ("merge", (self._topics.deltas,)),
+        ):
+            channel = source(self.faust, *topics, partitions=partitions)
+            self.faust.agent(channel, name=f"{self._settings.app_id}.{name}")(self._agent)
+
+    async def _agent(self, stream: faust.StreamT[Any]) -> None:
+        await transport.deliver(stream, self.owner.apply)
+
+    async def _on_revoked(self, *_args: Any, **_kwargs: Any) -> None:
+        await self.owner.revoke()
+
+    # ------------------------------------------------------------------------- consumer
+
+    @property
+    def _consumer(self) -> Any:
+        return self.faust.consumer
+
+    def _watermark(self, topic: str, partition: int) -> transport.Watermark:
+        found: transport.Watermark = self._consumer.watermark(topic, partition)
+        return found
+
+    def _seek(self, topic: str, partition: int, position: int) -> None:
+        async def seek() -> None:
+            await self._consumer.seek(TP(topic, partition), position)
+            shard = self.owner.shards.get(partition)
+            if shard is not None:
+                shard.seek_done(topic)
+
+        self._start(seek())
+
+    def _pause(self, partition: int) -> None:
+        self._consumer.pause_partitions(partition_sources(partition, self._topics))
+
+    def _resume(self, partition: int) -> None:
+        if not self.faust.rebalancing:
+            self._consumer.resume_partitions(partition_sources(partition, self._topics))
+
+    def _after_reopening(self, partition: int) -> None:
+        async def read_on() -> None:
+            shard = self.owner.shards[partition]
+            for topic, position in shard.expected.items():
+                await self._consumer.seek(TP(topic, partition), position)
+            shard.resume()
+            self._resume(partition)
+
+        self._start(read_on())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        with suppress(ValueError):
+            self._tasks.remove(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            fail_stop(f"{task.get_coro()}: {error!r}")
+
+    # ------------------------------------------------------------------------- publishing
+
+    def _publish(self, views: list[ScopeView]) -> None:
+        for view in views:
+            self.snapshot.replace(view)
+
+    def _is_live(self, partition: int) -> bool:
+        shard = self.owner.shards.get(partition)
+        if shard is None or shard.is_closed:
+            return False
+        age = self._clock.monotonic_seconds() - shard.confirmed_at
+        return age <= self._settings.session.timeout_seconds
+
+    # ------------------------------------------------------------------------- health
+
+    def _progress(self) -> dict[str, tuple[Hashable, bool]]:
+        """Return by shard what has to change, and whether it has to now."""
+        found: dict[str, tuple[Hashable, bool]] = {
+            "opening of shards": (self.owner.opening_since, self.owner.opening_since is not None)
+        }
+        for partition, shard in list(self.owner.shards.items()):
+            lag = sum(shard.lag().values())
+            reached = (shard.commits, sum(shard.expected.values()))
+            found[f"shard {partition}"] = (reached, lag > 0 and not shard.is_suspended)
+        return found
+
+    def _problem(self) -> str | None:
+        if not self.owner.shards:
+            return None
+        stale = [p for p in self.owner.shards if not self._is_live(p)]
+        return f"shards {stale} were not confirmed of late" if stale else None
+
+    async def _beat(self) -> None:
+        while True:
+            self._watchdog.beat()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _show(self) -> None:
+        shown: set[tuple[str, int]] = set()
+        while True:
+            lags = {
+                (topic, partition): lag
+                for partition, shard in self.owner.shards.items()
+                for topic, lag in shard.lag().items()
+            }
+            for topic, partition in shown - lags.keys():
+                self.metrics.lag_records.remove(topic, str(partition))
+            for (topic, partition), lag in lags.items():
+                self.metrics.lag_records.labels(topic, str(partition)).set(lag)
+            shown = set(lags)
+            shards = self.owner.shards.values()
+            self.metrics.scopes.set(len(self.snapshot))
+            self.metrics.parked_events.set(sum(shard.tally.parked for shard in shards))
+            known = [m for shard in shards if (m := shard.merge.complete_until_ms) is not None]
+            if known:
+                self.metrics.complete_until.set(min(known) / 1000)
+            await asyncio.sleep(SHOW_SECONDS)
+
+    async def _show_group_offsets(self) -> None:
+        while True:
+            await asyncio.sleep(GROUP_OFFSET_SECONDS)
+            if not self.faust.rebalancing:
+                committed = {
+                    TP(topic, partition): position
+                    for partition, shard in self.owner.shards.items()
+                    for topic, position in shard.committed.items()
+                }
+                await self._consumer.show_positions(committed)
+
+    async def _delete_read_records(self) -> None:
+        """Delete from our own topics what has been committed, with a margin, once an hour."""
+        while True:
+            await asyncio.sleep(DELETE_SECONDS)
+            own = (self._topics.entities, self._topics.deltas)
+            before = {
+                TopicPartition(topic, partition): RecordsToDelete(
+                    max(0, shard.committed[topic] - DELETE_MARGIN)
+                )
+                for partition, shard in self.owner.shards.items()
+                for topic in own
+            }
+            try:
+                async with admin_client(self._settings.kafka) as admin:
+                    await admin.delete_records(before)
+            except (KafkaError, Problem) as error:
+                log.warning("records not deleted: %s", error)
+
+    # ------------------------------------------------------------------------- life
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set."""
+        await self.endpoint.start()
+        log.info("metrics url=%s/metrics", self.endpoint.url)
+        if self._redis is not None:
+            await self._warn_without_redis()
+            await self._redis.start()
+        loops: list[Callable[[], Awaitable[None]]] = [
+            self._beat,
+            self._show,
+        ]
+        if not self._settings.kafka.embedded:
+            loops += [self._show_group_offsets, self._delete_read_records]
+        self._watchdog.start()
+        self.faust.finalize()
+        await self.faust.start()
+        for work in loops:
+            self._start(work())  # type: ignore[arg-type] # all are coroutines
+        await stop.wait()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Commit, hand over and close everything."""
+        log.info("stopping")
+        self._watchdog.stop()
+        await self.owner.close()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._redis is not None:
+            await self._redis.stop()
+        await self.endpoint.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.faust.stop()
+
+    async def _warn_without_redis(self) -> None:
+        client = connect(self._settings.redis.url)
+        try:
+            await client.ping()
+        except (RedisError, OSError) as error:
+            url = self._settings.redis.shown_url
+            log.warning("%s; counting goes on without it", redis_unreachable(url, error))
+        finally:
+            await client.aclose()
+
+
+async def partitions_of(settings: Settings) -> int:
+    """Return the number of partitions of all topics.
+
+    Raises:
+        Problem: if Kafka does not answer, or its topics are not as they have to be.
+    """
+    states = await describe(settings)
+    found = faults(states)
+    if found:
+        raise found[0]
+    return max(state.partitions or 0 for state in states)
+
+
+def run_worker(settings: Settings, *, accept_loss: bool = False) -> int:
+    """Run a worker until it is asked to stop; return the exit status.
+
+    Raises:
+        Problem: if it cannot start.
+    """
+    set_up_logging()
+    return asyncio.run(_run(settings, accept_loss=accept_loss))
+
+
+async def _run(settings: Settings, *, accept_loss: bool) -> int:
+    partitions = await partitions_of(settings)
+    worker = Worker(settings, partitions, accept_loss=accept_loss)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    try:
+        await worker.run(stop)
+    except OSError as error:
+        where = f"metrics at {settings.metrics.host}:{settings.metrics.port}"
+        reason = error.strerror or str(error)
+        todo = "set LEADPULSE_METRICS to a free one"
+        raise Problem(where, "an address to listen on", reason, todo) from error
+    return 0
+
+
+def set_up_logging() -> None:
+    """Log one line per fact to standard error, and of the libraries only what is wrong."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        force=True,
+    )
+    # Faust's services log under the names of the modules that define them.
+    for noisy in ("faust", "mode", "abc", "streams.group", "streams.transport", "aiohttp"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It retries by itself what it calls errors; what it cannot mend ends a commit, and that is logged.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -1,0 +1,195 @@
+"""Stage 1: checks every record, counts volume events, and forwards the others to their entity."""
+
+from typing import Any, Final
+
+from kpis.calendar import MINUTE_MS
+from kpis.contributions import Place
+from kpis.events import (
+    ClickRecorded,
+    Event,
+    ImpressionServed,
+    LeadInvalidated,
+    LeadStageChanged,
+    SaleVoided,
+)
+from kpis.reading import Ignored, Refused, read, reject_value
+from kpis.retention import Grain
+from kpis.volume import VolumeCounter, volume_facts
+from streams.messages import Deltas, Forwarded, entity_key, shard_of
+from streams.outbox import Outbox
+from streams.stages import MARK_EVERY_MS, SKEW_MS, Context, Progress, Sender
+from streams.transport import Chunk, Record, Watermark
+
+LATE_MS: Final = 2 * 3_600_000
+ACCEPTED: Final = "accepted"
+IGNORED: Final = "ignored"
+_VOLUME: Final = ("impressions", "clicks")
+
+
+class Intake:
+    """What one shard has read of the inputs since its last commit; it keeps nothing longer."""
+
+    name = "intake"
+
+    def __init__(self, context: Context) -> None:
+        self._shard = context.partition
+        self._deployment = context.deployment
+        self._tally = context.tally
+        self._rules = context.deployment.rules
+        topics = context.deployment.topics
+        self._short = {full: short for short, full in topics.inputs.items()}
+        self.positions: dict[str, int] = {}
+        self._counters = {short: VolumeCounter(short, self._rules) for short in _VOLUME}
+        partitions = context.deployment.partitions
+        self._deltas = Deltas(partitions)
+        self._forwards: dict[int, list[object]] = {}
+        self._rejects: list[tuple[bytes, bytes]] = []
+        self.pending_bytes = 0
+        self._to_entities = Sender(self._shard, self.name, topics.entities, partitions)
+        self._to_merge = Sender(self._shard, self.name, topics.deltas, partitions)
+        self._marks: dict[str, int] = {}
+        self._mark_due_ms = 0
+        self._newest_minute = 0
+        self._arrived_ms = 0
+        self._first_ms: int | None = None
+        self._has_read = False
+
+    def restore(self) -> None:
+        """Do nothing: between commits there is nothing to keep."""
+
+    # ------------------------------------------------------------------------- reading
+
+    def apply(self, chunk: Chunk) -> None:
+        """Count or forward every record of a chunk of an input topic."""
+        short = self._short[chunk.topic]
+        timestamp_ms = 0
+        for batch in chunk.batches:
+            records = batch.records
+            if not records:
+                continue
+            timestamp_ms = records[-1].timestamp
+            counter = self._counters.get(short)
+            if counter is not None:
+                bound_ms = min(records[0].timestamp, timestamp_ms)
+                left = counter.count([record.value for record in records], bound_ms)
+                self._tally.outcome(short, ACCEPTED, len(records) - len(left))
+                records = [records[i] for i in left]
+            for record in records:
+                self._read(short, chunk, record)
+        self.positions[chunk.topic] = chunk.end
+        if timestamp_ms:
+            self._has_read = True
+            if self._first_ms is None:
+                self._first_ms = timestamp_ms
+            self._arrived_ms = max(self._arrived_ms, timestamp_ms)
+            self._raise_mark(chunk.topic, timestamp_ms - SKEW_MS)
+
+    def _read(self, short: str, chunk: Chunk, record: Record) -> None:
+        try:
+            reading = read(short, record.value, record.timestamp, self._rules)
+        except Refused as refused:
+            self._reject(short, refused, chunk, record)
+            return
+        except Ignored as ignored:
+            self._tally.outcome(short, IGNORED)
+            self._tally.remarked(ignored.why)
+            return
+        if reading.unknown_fields:
+            self._tally.remarked("unknown_field", reading.unknown_fields)
+        if reading.is_test:
+            self._tally.outcome(short, "test")
+            return
+        self._see(short, reading.event, record.timestamp)
+        if self._count(short, reading.event):
+            self._tally.outcome(short, ACCEPTED)
+            if not reading.unknown_fields and record.value is not None:
+                self._counters[short].learn(record.value)
+        else:
+            self._forward(short, reading.event, chunk, record)
+
+    def _reject(self, short: str, refused: Refused, chunk: Chunk, record: Record) -> None:
+        place = (chunk.topic, chunk.partition, record.offset)
+        value = reject_value(refused, *place, record.value, self._rules)
+        self._rejects.append(("{}/{}/{}".format(*place).encode(), value))
+        self.pending_bytes += len(value)
+        self._tally.rejected(short, refused.reason)
+
+    def _see(self, short: str, event: Event, timestamp_ms: int) -> None:
+        occurred_ms = event.envelope.occurred_ms
+        # An event ahead of the broker's clock does not move retention.
+        self._newest_minute = max(self._newest_minute, min(occurred_ms, timestamp_ms) // MINUTE_MS)
+        if timestamp_ms - occurred_ms > LATE_MS:
+            self._tally.outcome(short, "late")
+
+    def _count(self, short: str, event: Event) -> bool:
+        match event:
+            case ImpressionServed():
+                names = volume_facts(short, is_bot=event.is_bot, viewable=event.viewable)
+            case ClickRecorded(click_id=None):
+                names = volume_facts(short, is_bot=event.is_bot, viewable=False)
+            case _:
+                return False
+        minute = event.envelope.occurred_ms // MINUTE_MS
+        place = Place(event.channel, event.campaign_id, Grain.MINUTE, minute)
+        self._deltas.add_one(place, names, 1)
+        return True
+
+    def _forward(self, short: str, event: Any, chunk: Chunk, record: Record) -> None:
+        target = shard_of(entity_key(event), self._deployment.partitions)
+        may_park = isinstance(event, LeadInvalidated | LeadStageChanged | SaleVoided)
+        raw = record.value if may_park and record.value is not None else b""
+        forwarded = Forwarded(event, record.timestamp, short, chunk.partition, record.offset, raw)
+        self._forwards.setdefault(target, []).append(forwarded)
+        self.pending_bytes += len(record.value or b"")
+
+    # ------------------------------------------------------------------------- marks
+
+    def caught_up(self, topic: str, watermark: Watermark) -> None:
+        """Raise the mark of a topic that has been read to its end, as a fetch said."""
+        if watermark.fetched_ms is not None and self.positions.get(topic, 0) >= watermark.end:
+            self._raise_mark(topic, watermark.fetched_ms - SKEW_MS)
+
+    def _raise_mark(self, topic: str, mark_ms: int) -> None:
+        self._marks[topic] = max(mark_ms, self._marks.get(topic, mark_ms))
+
+    def _mark_ms(self) -> int | None:
+        return min(self._marks.values()) if len(self._marks) == len(self._short) else None
+
+    # ------------------------------------------------------------------------- writing
+
+    def is_due(self) -> bool:
+        """Tell whether records were read, or a mark is due."""
+        now_ms = self._deployment.clock.now_ms()
+        return self._has_read or (self._mark_ms() is not None and now_ms >= self._mark_due_ms)
+
+    def flush(self, outbox: Outbox) -> None:
+        """Write deltas, forwarded events, rejects and, about once a second, the mark."""
+        self._take_counted()
+        now_ms = self._deployment.clock.now_ms()
+        mark_ms = None
+        if now_ms >= self._mark_due_ms:
+            mark_ms = self._mark_ms()
+            self._mark_due_ms = now_ms + MARK_EVERY_MS
+        deltas = self._deltas.take()
+        progress = Progress(mark_ms, self._newest_minute, self._first_ms)
+        self._to_merge.send(outbox, deltas, progress)
+        self._to_entities.send(outbox, self._forwards, progress)
+        for key, value in self._rejects:
+            outbox.put(self._deployment.topics.rejects, self._shard, key, value)
+        self._forwards = {}
+        self._rejects = []
+        self.pending_bytes = 0
+        self._first_ms = None
+        self._has_read = False
+
+    def _take_counted(self) -> None:
+        for short, counter in self._counters.items():
+            late = 0
+            for counted in counter.take():
+                place = Place(counted.channel, counted.campaign_id, Grain.MINUTE, counted.minute)
+                self._deltas.add_one(place, counted.facts, counted.amount)
+                self._newest_minute = max(self._newest_minute, counted.minute)
+                if self._arrived_ms - counted.minute * MINUTE_MS > LATE_MS:
+                    late += counted.amount
+            if late:
+                self._tally.outcome(short, "late", late)

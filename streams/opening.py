@@ -1,0 +1,214 @@
+"""Opening a shard: fence its old owner, read its tables back, and find out where to read on."""
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from msgspec import msgpack
+
+from streams.outbox import Encoded
+from streams.problems import Problem
+from streams.settings import Settings
+from streams.shards import LAYOUT, LINEAGE, MOST_RECORDS_PER_PRODUCER, Shard
+from streams.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FENCE_SECONDS: Final = 60.0
+READ_SECONDS: Final = 600.0
+TRANSACTION_TIMEOUT_MS: Final = 60_000
+"""Longer than a broker's restart; a takeover aborts at once anyway."""
+
+BATCHES_PER_TURN: Final = 300
+_BATCH_BYTES: Final = 1 << 20
+_REQUEST_BYTES: Final = 8 << 20
+
+
+class TransactionalProducer:
+    """One shard's producer: aiokafka's, in transactions of whole batches."""
+
+    def __init__(self, settings: Settings, transactional_id: str) -> None:
+        self._settings = settings
+        self._transactional_id = transactional_id
+        self._producer: Any = None
+        self._records: dict[tuple[str, int], int] = {}
+
+    async def start(self) -> None:
+        """Fence whoever used the transactional id before, and abort what it left open."""
+        self._producer = AIOKafkaProducer(
+            **self._settings.kafka.client_options(),
+            transactional_id=self._transactional_id,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            linger_ms=0,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=_REQUEST_BYTES,
+            acks="all",
+        )
+        await self._producer.start()
+        self._records = {}
+
+    @property
+    def epoch(self) -> int:
+        """The producer's epoch, which every new owner raises."""
+        return int(self._producer._txn_manager.producer_epoch)  # noqa: SLF001 - aiokafka shows it nowhere
+
+    def create_batch(self) -> Any:
+        """Return an empty batch."""
+        return self._producer.create_batch()
+
+    async def transact(self, batches: list[Encoded]) -> None:
+        """Write the batches in one transaction; every one of them is confirmed before it ends."""
+        await self._producer.begin_transaction()
+        sent = [
+            await self._producer.send_batch(b.batch, b.topic, partition=b.partition)
+            for b in batches
+        ]
+        await asyncio.gather(*sent)
+        await self._producer.commit_transaction()
+        for batch in batches:
+            place = (batch.topic, batch.partition)
+            self._records[place] = self._records.get(place, 0) + batch.records
+        if max(self._records.values(), default=0) > MOST_RECORDS_PER_PRODUCER:
+            await self.stop()
+            await self.start()
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+
+async def fence(shard: Shard, settings: Settings) -> TransactionalProducer:
+    """Return a producer that is the only one of its shard.
+
+    Raises:
+        TimeoutError: if the broker does not answer within FENCE_SECONDS.
+    """
+    producer = TransactionalProducer(settings, f"{settings.app_id}-{shard.partition}")
+    try:
+        async with asyncio.timeout(FENCE_SECONDS):
+            await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer
+
+
+async def read_tables(shard: Shard, settings: Settings, *, accept_loss: bool) -> dict[str, int]:
+    """Read a shard's changelogs to their end, and return where to read every source on.
+
+    Raises:
+        Problem: if a source no longer holds the shard's position, or the deployment has changed.
+    """
+    consumer = AIOKafkaConsumer(
+        **settings.kafka.consumer_options(),
+        isolation_level="read_committed",
+        auto_offset_reset="none",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=100,
+        max_partition_fetch_bytes=4 << 20,
+    )
+    await consumer.start()
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            await _read_changelogs(consumer, shard)
+        return await _positions(consumer, shard, settings, accept_loss=accept_loss)
+    finally:
+        await consumer.stop()
+
+
+async def _read_changelogs(consumer: Any, shard: Shard) -> None:
+    tables = {
+        TopicPartition(table.changelog, shard.partition): table for table in shard.tables.values()
+    }
+    consumer.assign(list(tables))
+    starts = await consumer.beginning_offsets(list(tables))
+    ends = await consumer.end_offsets(list(tables))
+    # seek_to_beginning would lose a race with the first reset.
+    for tp, start in starts.items():
+        consumer.seek(tp, start)
+    read_to = dict(starts)
+    while unread := [tp for tp in tables if read_to[tp] < ends[tp]]:
+        polled = await consumer.getmany(*unread, timeout_ms=500, max_records=BATCHES_PER_TURN)
+        for tp, batches in polled.items():
+            for batch in batches:
+                for record in batch.records:
+                    tables[tp].load(record.key, record.value)
+            read_to[tp] = batches[-1].end
+            # Other shards go on between two turns.
+            await asyncio.sleep(0)
+    for table in shard.tables.values():
+        table.loaded()
+
+
+async def _positions(
+    consumer: Any, shard: Shard, settings: Settings, *, accept_loss: bool
+) -> dict[str, int]:
+    topics = Topics(settings.topics.prefix, settings.app_id)
+    _check_layout(shard, settings)
+    sources = [TopicPartition(topic, shard.partition) for topic in topics.sources]
+    starts = await consumer.beginning_offsets(sources)
+    ends = await consumer.end_offsets(sources)
+    stored = shard.stored_positions()
+    positions: dict[str, int] = {}
+    for tp in sources:
+        first, end = starts[tp], ends[tp]
+        position = stored.get(tp.topic)
+        if position is None:
+            is_input = tp.topic in topics.inputs.values()
+            position = end if is_input and settings.kafka.start == "end" else first
+        elif not first <= position <= end:
+            if not accept_loss:
+                raise _lost(tp, position, first, end)
+            position = first
+        positions[tp.topic] = position
+    return positions
+
+
+def _lost(tp: Any, position: int, first: int, end: int) -> Problem:
+    return Problem(
+        f"{tp.topic}/{tp.partition}",
+        f"position {position}, up to which it has been counted",
+        f"records {first} to {end} (deleted, or the topic was made anew)",
+        "restore the topic, or accept the loss with `leadpulse worker --accept-loss`",
+    )
+
+
+def layout(settings: Settings, partitions: int) -> dict[str, str]:
+    """Return the settings that the stored numbers depend on; to change one is to count anew."""
+    return {
+        "topics.partitions": str(partitions),
+        "currency": settings.currency,
+        "time_zone": str(settings.time_zone),
+        "funnel.stages": ",".join(settings.funnel.stages),
+        "funnel.skipped": settings.funnel.skipped,
+    }
+
+
+def _check_layout(shard: Shard, settings: Settings) -> None:
+    positions = shard.tables["positions"]
+    now = layout(settings, shard.partitions)
+    row = positions.get(LAYOUT)
+    then: Mapping[str, str] = now if row is None else msgpack.decode(row, type=dict[str, str])
+    for name, value in then.items():
+        if now.get(name) != value:
+            raise Problem(
+                name,
+                f"{value}, with which app_id {settings.app_id} has counted so far",
+                str(now.get(name)),
+                "set it back, or set another app_id, which counts everything anew",
+            )
+    if row is None:
+        positions.put(LAYOUT, msgpack.encode(now))
+
+
+def lineage(shard: Shard) -> str:
+    """Return a name that the shard's tables got when they were new: positions of another are not comparable."""
+    positions = shard.tables["positions"]
+    row = positions.get(LINEAGE)
+    if row is None:
+        row = secrets.token_hex(4).encode()
+        positions.put(LINEAGE, row)
+    return row.decode()

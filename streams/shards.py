@@ -1,0 +1,352 @@
+"""A shard: partition p of every topic and table, and the one Kafka transaction that commits it.
+
+Everything a shard produced since its last commit (rows, forwarded records, results and the positions
+it has read up to) is written in one transaction whose transactional id is `<app>-<p>`. A crash loses
+only uncommitted work, which is read again; a new owner fences the old one at the broker.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    ProducerFenced,
+)
+from msgspec import msgpack
+
+from streams.outbox import Encoded, Outbox
+from streams.publishers import ScopeView
+from streams.settings import Settings
+from streams.stages import Context, Stage, Stages
+from streams.transport import Chunk, Watermark
+
+log = logging.getLogger(__name__)
+
+COMMIT_SECONDS: Final = 30.0
+MOST_UNCOMMITTED_BYTES: Final = 32 << 20
+MOST_UNCOMMITTED_SECONDS: Final = 5.0
+BACKLOG_RECORDS: Final = 5_000
+MOST_GAPS: Final = 3
+MOST_RECORDS_PER_PRODUCER: Final = 1 << 30
+"""aiokafka's sequence numbers do not wrap."""
+
+POSITIONS: Final = b"positions"
+LAYOUT: Final = b"layout"
+LINEAGE: Final = b"lineage"
+FENCED: Final = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
+
+
+class FencedError(Exception):
+    """Another worker has opened the shard."""
+
+
+class GapError(Exception):
+    """Records are missing that should be there; going on would lose them."""
+
+
+class Producer(Protocol):
+    """What a shard needs of aiokafka's transactional producer."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, which every new owner raises."""
+        ...
+
+    async def transact(self, batches: list[Encoded]) -> None:
+        """Write the batches in one transaction."""
+        ...
+
+    def create_batch(self) -> Any:
+        """Return an empty batch."""
+        ...
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a shard asks of the rest of the worker."""
+
+    seek: Callable[[str, int, int], None]
+    pause: Callable[[int], None]
+    resume: Callable[[int], None]
+    watermark: Callable[[str, int], Watermark]
+    publish: Callable[[list[ScopeView]], None]
+    fenced: Callable[["Shard"], None]
+    stop_worker: Callable[[str], None]
+
+
+class Shard:
+    """The state of one partition and its uncommitted work."""
+
+    def __init__(self, context: Context, settings: Settings, stages: Stages) -> None:
+        deployment = context.deployment
+        self.partition = context.partition
+        self.partitions = deployment.partitions
+        self._deployment = deployment
+        self._clock = deployment.clock
+        self._settings = settings
+        topics = deployment.topics
+        self.tables = context.tables
+        self.tally = context.tally
+        self.intake, self.entities, self.merge = stages
+        self._stages: tuple[Stage, ...] = stages
+        self._stage_of: dict[str, Stage] = dict.fromkeys(topics.inputs.values(), self.intake)
+        self._stage_of[topics.entities] = self.entities
+        self._stage_of[topics.deltas] = self.merge
+        self.expected: dict[str, int] = {}
+        self.committed: dict[str, int] = {}
+        self._gaps: Counter[str] = Counter()
+        self._seeking: set[str] = set()
+        self._effects: Effects | None = None
+        self._producer: Producer | None = None
+        self._committing: asyncio.Task[None] | None = None
+        self._committer: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+        self._applied_bytes = 0
+        self._work_since: float | None = None
+        self._is_paused = False
+        self.is_suspended = True
+        self.is_closed = False
+        self.was_clean = True
+        self.commits = 0
+        self.confirmed_at = self._clock.monotonic_seconds()
+
+    # ------------------------------------------------------------------------- opening
+
+    def stored_positions(self) -> dict[str, int]:
+        """Return the positions in the tables; a topic that was never read has none."""
+        row = self.tables["positions"].get(POSITIONS)
+        return {} if row is None else msgpack.decode(row, type=dict[str, int])
+
+    def start(
+        self,
+        positions: Mapping[str, int],
+        producer: Producer,
+        effects: Effects,
+        version: Callable[[int], str],
+    ) -> None:
+        """Begin to work from `positions`, with tables that have been read."""
+        for topic, stage in self._stage_of.items():
+            stage.positions[topic] = positions[topic]
+        self.expected = dict(positions)
+        self.committed = dict(positions)
+        self._producer = producer
+        self._effects = effects
+        self.merge.version = version
+        for stage in self._stages:
+            stage.restore()
+        self._committer = asyncio.create_task(self._commit_on_and_on())
+
+    def resume(self) -> None:
+        """Work on after a rebalance that left the shard here; what was not applied is read again."""
+        self.expected = dict(self.expected)
+        self._seeking.clear()
+        self.is_suspended = False
+        self.confirmed_at = self._clock.monotonic_seconds()
+
+    # ------------------------------------------------------------------------- applying
+
+    def apply(self, chunk: Chunk) -> None:
+        """Apply a chunk if it is the next one; drop what was delivered before, read again after a gap."""
+        if self.is_suspended or self.is_closed:
+            return
+        expected = self.expected[chunk.topic]
+        if chunk.end <= expected:
+            return
+        if chunk.start != expected:
+            self._seek_back(chunk, expected)
+            return
+        self._seeking.discard(chunk.topic)
+        self._gaps.pop(chunk.topic, None)
+        self._stage_of[chunk.topic].apply(chunk)
+        self.expected[chunk.topic] = chunk.end
+        self._account(chunk)
+
+    def _seek_back(self, chunk: Chunk, expected: int) -> None:
+        if chunk.topic in self._seeking:
+            return
+        self._gaps[chunk.topic] += 1
+        if self._gaps[chunk.topic] > MOST_GAPS:
+            msg = (
+                f"{chunk.topic}/{chunk.partition}: expected position {expected}, got {chunk.start}"
+                f" after {MOST_GAPS} tries"
+            )
+            raise GapError(msg)
+        log.warning(
+            "gap topic=%s partition=%d expected=%d got=%d",
+            chunk.topic,
+            chunk.partition,
+            expected,
+            chunk.start,
+        )
+        self._seeking.add(chunk.topic)
+        self._require_effects().seek(chunk.topic, chunk.partition, expected)
+
+    def seek_done(self, topic: str) -> None:
+        """Take note that a seek after a gap has been done: the next gap is a new one."""
+        self._seeking.discard(topic)
+
+    def _account(self, chunk: Chunk) -> None:
+        now = self._clock.monotonic_seconds()
+        if self._work_since is None:
+            self._work_since = now
+        if self._stage_of[chunk.topic] is not self.intake:
+            self._applied_bytes += sum(len(record.value or b"") for record in chunk.records)
+        if self.uncommitted_bytes() > MOST_UNCOMMITTED_BYTES:
+            self._hurry.set()
+            self._pause()
+        elif now - self._work_since > MOST_UNCOMMITTED_SECONDS:
+            self._pause()
+
+    def uncommitted_bytes(self) -> int:
+        """Return about how much the next commit will write."""
+        tables = sum(table.dirty_bytes for table in self.tables.values())
+        return tables + self._applied_bytes + self.intake.pending_bytes
+
+    def _pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._require_effects().pause(self.partition)
+
+    def _unpause(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._require_effects().resume(self.partition)
+
+    # ------------------------------------------------------------------------- committing
+
+    def lag(self) -> dict[str, int]:
+        """Return how many positions are still to be read, by topic."""
+        watermark = self._require_effects().watermark
+        return {
+            topic: max(0, watermark(topic, self.partition).end - position)
+            for topic, position in self.expected.items()
+        }
+
+    async def _commit_on_and_on(self) -> None:
+        while not self.is_closed:
+            is_behind = sum(self.lag().values()) > BACKLOG_RECORDS
+            commit = self._settings.commit
+            interval_ms = commit.backlog_ms if is_behind else commit.interval_ms
+            try:
+                async with asyncio.timeout(interval_ms / 1000):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+            self._hurry.clear()
+            if not self.is_suspended and self._is_due():
+                await self.commit()
+
+    def _is_due(self) -> bool:
+        effects = self._require_effects()
+        for topic in self._deployment.topics.inputs.values():
+            self.intake.caught_up(topic, effects.watermark(topic, self.partition))
+        return any(stage.is_due() for stage in self._stages)
+
+    async def commit(self) -> None:
+        """Write everything since the last commit in one transaction, one commit at a time."""
+        while self._committing is not None:
+            await asyncio.shield(self._committing)
+        if self.is_closed:
+            return
+        # A task of its own: whoever waits for it may be cancelled, the transaction may not.
+        self._committing = asyncio.create_task(self._commit())
+        await asyncio.shield(self._committing)
+
+    async def _commit(self) -> None:
+        started = self._clock.monotonic_seconds()
+        try:
+            positions, batches = self._prepare()
+            views, arrivals = self.merge.take_views(), self.merge.take_arrivals()
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await self._require_producer().transact(batches)
+        except BaseException as error:  # noqa: BLE001 - also CancelledError: nobody knows what was written
+            self._commit_failed(error)
+            return
+        finally:
+            self._committing = None
+        self.committed = positions
+        self.commits += 1
+        self.confirmed_at = self._clock.monotonic_seconds()
+        if not self.is_closed:
+            self._unpause()
+            self._require_effects().publish(views)
+        metrics = self._deployment.metrics
+        self.tally.report(metrics)
+        metrics.commit_seconds.observe(self.confirmed_at - started)
+        now_ms = self._clock.now_ms()
+        for arrived_ms in arrivals:
+            metrics.event_to_publish_seconds.observe(max(0, now_ms - arrived_ms) / 1000)
+
+    def _prepare(self) -> tuple[dict[str, int], list[Encoded]]:
+        outbox = Outbox()
+        for stage in self._stages:
+            stage.flush(outbox)
+        positions: dict[str, int] = {}
+        for stage in self._stages:
+            positions |= stage.positions
+        self.tables["positions"].put(POSITIONS, msgpack.encode(positions))
+        for table in self.tables.values():
+            table.flush(outbox)
+        self._applied_bytes = 0
+        self._work_since = None
+        return positions, outbox.encode(self._require_producer())
+
+    def _commit_failed(self, error: BaseException) -> None:
+        self.was_clean = False
+        self.is_suspended = True
+        if self.is_closed:
+            return
+        if is_fenced(error):
+            self._require_effects().fenced(self)
+        else:
+            self._require_effects().stop_worker(
+                f"commit of shard {self.partition}: expected a committed transaction, got {error!r}"
+            )
+
+    # ------------------------------------------------------------------------- closing
+
+    def suspend(self) -> None:
+        """Apply and commit nothing more until `resume`."""
+        self.is_suspended = True
+
+    async def close(self) -> None:
+        """Stop working; what was not committed is forgotten."""
+        self.is_closed = self.is_suspended = True
+        if self._committer is not None:
+            self._committer.cancel()
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await producer.stop()
+
+    def _require_effects(self) -> Effects:
+        if self._effects is None:
+            msg = f"shard {self.partition}: expected to be started, got a call before"
+            raise RuntimeError(msg)
+        return self._effects
+
+    def _require_producer(self) -> Producer:
+        if self._producer is None:
+            msg = f"shard {self.partition}: expected to be open, got a commit after its end"
+            raise RuntimeError(msg)
+        return self._producer
+
+
+def is_fenced(error: BaseException | None) -> bool:
+    """Tell whether `error`, or what caused it, is the broker saying that the shard has another owner."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, FENCED):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
