@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from kpis import instants
 from kpis.money import CURRENCIES
@@ -12,6 +12,9 @@ from kpis.money import CURRENCIES
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True}
 TRUTHS |= {"false": False, "no": False, "off": False, "0": False}
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_OPTIONS = {"db", "client_name"}
+TLS_OPTIONS = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
+TLS_OPTIONS |= {"ssl_cert_reqs", "ssl_check_hostname"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,9 @@ def redis_url() -> Reader:
         # `port` is read for its own ValueError.
         is_address = parts.scheme in REDIS_SCHEMES and (parts.hostname or parts.path)
         if url and (not is_address or parts.port == 0):
+            raise ValueError
+        options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        if not options <= (REDIS_OPTIONS | (TLS_OPTIONS if parts.scheme == "rediss" else set())):
             raise ValueError
         return url
 

@@ -1,7 +1,8 @@
 """Every Kafka topic: its name, what it is for, how it must be set up; shown, checked and created."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,12 +122,25 @@ async def admin_client(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """
     admin = AIOKafkaAdminClient(**kafka.client_options(), request_timeout_ms=ADMIN_TIMEOUT_MS)
     try:
-        await admin.start()
+        with _silence("aiokafka"):
+            await admin.start()
         yield admin
     except (KafkaError, OSError) as error:
         raise await kafka_unreachable(kafka.servers) from error
     finally:
         await admin.close()
+
+
+@contextmanager
+def _silence(name: str) -> Iterator[None]:
+    """Keep a library's logger quiet: what it would say about a broker is said in one line of ours."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 async def describe(settings: Settings) -> list[TopicState]:

@@ -346,8 +346,11 @@ class _Traffic:
         return 1_000 + int(min(self.random.expovariate(1.0), 5.0) * mean_ms)
 
     def _rhythm(self, at_ms: int) -> float:
-        hour = (at_ms // MINUTE_MS - self.calendar.day_start(at_ms // MINUTE_MS)) // 60
-        return RHYTHM[min(hour, 23)]
+        """Return how busy the moment is in the reporting zone, between the full hours on a line."""
+        minute = at_ms // MINUTE_MS
+        hours = (minute - self.calendar.day_start(minute)) / 60
+        before = RHYTHM[int(hours) % 24]
+        return before + (RHYTHM[(int(hours) + 1) % 24] - before) * (hours % 1)
 
     def _impression_share(self) -> float:
         """Return how many of all events are impressions of any campaign, roughly."""

@@ -1,0 +1,384 @@
+"""The command line `leadpulse`. Commands import what they need when they run: help is quick."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+# ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors are quick
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress
+
+    from streams.settings import Settings
+    from streams.topics import TopicState
+
+FAULT, WRONG_SETTING = 1, 2
+WINDOWS = ("last_1h", "last_24h", "1m", "1h", "1d", "lifetime")
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class OneLineErrors(click.Group):
+    """A group whose commands report a problem in one line on stderr, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; exit status 2 for a wrong setting, 1 for any other problem."""
+        from streams.problems import Problem
+
+        try:
+            return super().invoke(ctx)
+        except Problem as problem:
+            from streams.settings import SettingsError
+
+            click.echo(str(problem), err=True)
+            ctx.exit(WRONG_SETTING if isinstance(problem, SettingsError) else FAULT)
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="leadpulse")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Settings file.  [default: LEADPULSE_CONFIG, else ./leadpulse.toml if it is there]",
+)
+@click.pass_context
+def main(ctx: click.Context, config: Path | None) -> None:
+    r"""Live, exact lead-generation KPIs from a Kafka stream.
+
+    Settings come from leadpulse.toml and from LEADPULSE_… variables, which win: LEADPULSE_KAFKA
+    (host:port), LEADPULSE_REDIS (URL), LEADPULSE_METRICS (host:port) and one
+    LEADPULSE_<SECTION>_<KEY> for each key.
+
+    \b
+    Everything on this machine, nothing to set up:
+      leadpulse demo
+    Your own Kafka:
+      export LEADPULSE_KAFKA=broker:9092
+      leadpulse topics --create
+      leadpulse worker
+    """
+    ctx.obj = config
+    # What the client has to say about a missing broker is said in our own line.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def kafka_option(command: Command) -> Command:
+    """Add `--kafka` to a command."""
+    text = "Bootstrap servers, host:port, instead of the settings' ones."
+    return click.option("--kafka", metavar="SERVERS", help=text)(command)
+
+
+@main.command()
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Read on where a topic begins, though records were deleted before they were counted.",
+)
+@click.pass_obj
+def worker(config: Path | None, accept_loss: bool) -> None:  # noqa: FBT001 - click calls by name
+    r"""Count events and publish KPIs until stopped.
+
+    Reads the input topics and writes leadgen.kpis.v1, leadgen.rejects.v1, Redis and the
+    Prometheus endpoint. Several workers share the partitions.
+
+    \b
+    Example:
+      LEADPULSE_KAFKA=broker:9092 leadpulse worker
+    """
+    settings = _settings(config)
+    from streams.app import run_worker
+
+    sys.exit(run_worker(settings, accept_loss=accept_loss))
+
+
+@main.command()
+@kafka_option
+@click.option("--rate", type=click.FloatRange(0.01, 1e6), default=500.0, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.1), help="End after so long.")
+@click.option("--events", type=click.IntRange(1), help="End after so many.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option(
+    "--speed",
+    type=click.FloatRange(1, 1000),
+    default=60.0,
+    show_default=True,
+    help="For the first 30 s event time runs so much faster, and ends in the present.",
+)
+@click.option(
+    "--cycle",
+    "cycle_seconds",
+    type=click.FloatRange(1),
+    help="Mean seconds of event time from lead to sale.  [default: 8 seconds of the run]",
+)
+@click.option(
+    "--broken",
+    "broken_share",
+    type=click.FloatRange(0, 0.9),
+    default=0.01,
+    show_default=True,
+    help="Share of broken events.",
+)
+@click.pass_obj
+def simulate(config: Path | None, /, kafka: str | None, broken_share: float, **how: Any) -> None:
+    r"""Send plausible marketing traffic to the input topics.
+
+    Twelve campaigns of six channels with their own economics, a daily rhythm, running costs,
+    delays from click to sale, duplicates, late and broken events. --rate is events a second.
+    The same seed gives the same traffic. Without --seconds or --events it runs until Ctrl-C.
+
+    \b
+    Examples:
+      leadpulse simulate
+      leadpulse simulate --rate 2000 --events 100000 --seed 7 --kafka broker:9092
+    """
+    from dataclasses import replace
+
+    from streams.clock import SystemClock
+    from streams.simulate import Plan, mix_of
+    from streams.simulate import simulate as send
+
+    settings = _settings(config, kafka)
+    plan = Plan(**how, mix=replace(mix_of(settings), broken_share=broken_share))
+    sent: Counter[str] = Counter()
+    total = plan.events or (plan.seconds and int(plan.seconds * plan.rate))
+    with _progress(f"to {settings.kafka.servers}") as bar:
+        task = bar.add_task("events", total=total)
+
+        def report(counts: Counter[str]) -> None:
+            sent.update({topic: counts[topic] - sent[topic] for topic in counts})
+            bar.update(task, completed=_records(sent))
+
+        _run(send(settings, plan, SystemClock(), report))
+    parts = ", ".join(f"{count:,} {topic}" for topic, count in sorted(sent.items()))
+    click.echo(f"sent {_records(sent):,} events, seed {plan.seed}: {parts}")
+
+
+@main.group(name="import")
+def import_() -> None:
+    r"""Turn exports of advertising platforms into events.
+
+    \b
+    Example:
+      leadpulse import facebook-ads campaigns.csv
+    """
+
+
+@import_.command(name="facebook-ads")
+@kafka_option
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def facebook_ads(config: Path | None, kafka: str | None, file: Path) -> None:
+    r"""Send a Facebook Ads export: one row for each ad and day.
+
+    Impressions, clicks and Spent become report rows; each Total_Conversion becomes a lead, each
+    Approved_Conversion a sale of amount 0, since the export names none. A second import of the
+    file changes nothing. If anything in the file is wrong, nothing is sent.
+
+    Columns: Date (day-month-year), ad_id, xyz_campaign_id, fb_campaign_id, Impressions, Clicks,
+    Spent (in the reporting currency), Total_Conversion, Approved_Conversion. Others are ignored.
+
+    \b
+    Example:
+      leadpulse import facebook-ads campaigns.csv
+    """
+    from streams.facebook_ads import import_file
+
+    settings = _settings(config, kafka)
+    with _progress(f"to {settings.kafka.servers}") as bar:
+        task = bar.add_task(file.name, total=None)
+
+        def report(sent: int, total: int) -> None:
+            bar.update(task, completed=sent, total=total)
+
+        count = _run(import_file(settings, file, report))
+    if count is not None:
+        click.echo(f"sent {count:,} events from {file}")
+
+
+@main.command()
+@kafka_option
+@click.option("--create", is_flag=True, help="Create the topics that are missing.")
+@click.option("--partitions", type=click.IntRange(1), help="Of new topics, if none exists yet.")
+@click.option("--replication", type=click.IntRange(1), help="Copies of each new topic.")
+@click.pass_obj
+def topics(
+    config: Path | None,
+    kafka: str | None,
+    create: bool,  # noqa: FBT001 - click calls by name
+    partitions: int | None,
+    replication: int | None,
+) -> None:
+    r"""Show and check the topics; exit status 1 if one is not as it has to be.
+
+    \b
+    Examples:
+      leadpulse topics
+      leadpulse topics --create --partitions 8 --replication 3
+    """
+    settings = _settings(config, kafka)
+    from streams import topics as home
+    from streams.top import console
+
+    if create:
+        made = asyncio.run(home.create(settings, partitions, replication))
+        click.echo(f"created {len(made)} topics" if made else "nothing to create")
+    states = asyncio.run(home.describe(settings))
+    problems = home.faults(states)
+    _print_topics(console(), states, problems)
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    sys.exit(FAULT if problems else 0)
+
+
+@main.command()
+@click.option("--window", type=click.Choice(WINDOWS), default=WINDOWS[0], show_default=True)
+@click.option("--campaigns", type=click.IntRange(0), default=15, show_default=True)
+@click.option("--once", is_flag=True, help="Print the table once; so it is without a terminal.")
+@click.option("--plain", is_flag=True, help="No colours and no moving; as --once.")
+@click.pass_obj
+def top(
+    config: Path | None,
+    window: str,
+    campaigns: int,
+    once: bool,  # noqa: FBT001 - click calls by name
+    plain: bool,  # noqa: FBT001
+) -> None:
+    r"""Show channels and campaigns live, from Redis, sorted by cost.
+
+    \b
+    Examples:
+      leadpulse top
+      leadpulse top --window lifetime --once
+    """
+    settings = _settings(config)
+    from streams.top import console, show_live, show_once
+
+    screen = console(plain=plain)
+    if once or plain or not screen.is_terminal:
+        asyncio.run(show_once(settings, window, campaigns, screen))
+    else:
+        _run(show_live(settings, window, campaigns, screen))
+
+
+@main.command()
+@kafka_option
+@click.pass_obj
+def verify(config: Path | None, kafka: str | None) -> None:
+    r"""Recompute every number from the input topics and compare.
+
+    Reads the inputs from the beginning, folds them in one simple loop, and compares with
+    leadgen.kpis.v1 and with Redis. Prints `exact: N events, M values` or each difference; exit
+    status 1 on any.
+
+    \b
+    Example:
+      leadpulse verify
+    """
+    settings = _settings(config, kafka)
+    from streams.verify import run
+
+    sys.exit(run(settings))
+
+
+@main.command()
+@click.option("--seconds", type=click.FloatRange(1), help="End after so long and verify.")
+@click.option("--plain", is_flag=True, help="No live table: lines of text, for logs and pipes.")
+@click.option("--rate", type=click.FloatRange(0.01, 1e6), default=500.0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.pass_obj
+def demo(
+    config: Path | None,
+    seconds: float | None,
+    plain: bool,  # noqa: FBT001 - click calls by name
+    rate: float,
+    seed: int,
+) -> None:
+    r"""Run everything in one go: broker and Redis in memory, worker, simulated traffic, live table.
+
+    \b
+    Examples:
+      leadpulse demo
+      leadpulse demo --seconds 30 --plain
+    """
+    settings = _settings(config)
+    from streams.demo import run
+
+    sys.exit(run(settings, seconds=seconds, plain=plain, rate=rate, seed=seed))
+
+
+def _settings(config: Path | None, kafka: str | None = None) -> "Settings":
+    from streams.settings import load
+
+    return load(_environment(os.environ, kafka), config)
+
+
+def _environment(environ: Mapping[str, str], kafka: str | None) -> dict[str, str]:
+    if kafka is None:
+        return dict(environ)
+    others = {name: environ[name] for name in environ if name != "LEADPULSE_KAFKA_SERVERS"}
+    return {**others, "LEADPULSE_KAFKA": kafka}
+
+
+def _run(work: Awaitable[T]) -> T | None:
+    """Return what `work` returns; None if the user has seen enough (Ctrl-C)."""
+
+    async def waited() -> T:
+        return await work
+
+    try:
+        return asyncio.run(waited())
+    except KeyboardInterrupt:
+        return None
+
+
+@contextmanager
+def _progress(where: str) -> "Iterator[Progress]":
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.completed:,.0f}"),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn(where, style="dim"),
+    )
+    # Where nobody looks a bar is only dirt in a log.
+    console = Console(stderr=True)
+    with progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+def _records(counts: Counter[str]) -> int:
+    return counts.total() - counts["broken"]
+
+
+def _print_topics(console: Any, states: "list[TopicState]", problems: list[Any]) -> None:
+    from rich.table import Table
+
+    from streams.topics import fault_of
+
+    table = Table()
+    for name in ("topic", "purpose", "partitions", "cleanup", "state"):
+        table.add_column(name, justify="right" if name == "partitions" else "left")
+    for state in states:
+        fault = fault_of(state, problems)
+        cleanup = state.configs.get("cleanup.policy", state.spec.cleanup)
+        is_missing = state.partitions is None
+        word = "missing" if is_missing else "wrong" if fault else "good"
+        count = "" if is_missing else str(state.partitions)
+        colour = "green" if word == "good" else "red"
+        shown = (state.spec.name, state.spec.purpose, count, cleanup)
+        table.add_row(*shown, f"[{colour}]{word}[/{colour}]")
+    console.print(table)
