@@ -282,7 +282,7 @@ class RedisHashes:
             pipeline.execute_command(*command)
         # Last: a Redis that came back from an older state cannot hold the latest marker.
         expected, self._marker = self._marker, self._marker + 1
-        pipeline.execute_command("SET", self._marker_name, self._marker, "PX", MARKER_MS, "GET")
+        pipeline.set(self._marker_name, self._marker, px=MARKER_MS, get=True)
         results = await pipeline.execute(raise_on_error=False)
         _raise_first(results)
         if results[-1] != str(expected).encode():
