@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from kpis.facts import Scope
 from kpis.windows import LIFETIME
@@ -68,6 +69,61 @@ KINDS = {
 }
 
 
+class Seen(NamedTuple):
+    """A count that Redis showed, and when, in ms since 1970."""
+
+    number: int
+    at_ms: float
+
+
+class Watcher:
+    """Asks Redis for all counts that somebody waits for at once: a question each would slow it down."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._awaited: dict[tuple[str, str], tuple[int, asyncio.Future[Seen]]] = {}
+
+    async def reached(self, key: str, fact: str, count: int) -> Seen:
+        """Return the first count that is at least `count`.
+
+        Raises:
+            BenchError: if that takes too long.
+        """
+        seen: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()
+        self._awaited[key, fact] = (count, seen)
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                return await seen
+        except TimeoutError as error:
+            msg = f"{key}: expected {count} {fact} within {STALL_SECONDS:.0f} s, got fewer"
+            raise BenchError(msg) from error
+        finally:
+            del self._awaited[key, fact]
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            if self._awaited:
+                await self._ask()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _ask(self) -> None:
+        awaited = dict(self._awaited)
+        pipeline = self._redis.pipeline(transaction=False)
+        for key, fact in awaited:
+            pipeline.hget(key, fact)
+        try:
+            counts = await pipeline.execute()
+        except RedisError as error:
+            for _expected, seen in awaited.values():
+                seen.set_exception(error)
+            raise
+        at_ms = time.time() * 1000
+        for (expected, seen), count in zip(awaited.values(), counts, strict=True):
+            if int(count or 0) >= expected and not seen.done():
+                seen.set_result(Seen(int(count), at_ms))
+
+
 class Prober:
     """Sends the events of one campaign, each after the one before it was seen."""
 
@@ -75,46 +131,42 @@ class Prober:
         self,
         settings: Settings,
         producer: AIOKafkaProducer,
-        redis: "Redis",
+        watcher: Watcher,
         kind: Kind,
         number: int,
     ) -> None:
         self._producer = producer
-        self._redis = redis
+        self._watcher = watcher
         self._topic = topics_of(settings).inputs[kind.topic]
         self._kind = kind
         self._campaign = f"probe-{kind.topic}-{number}"
         self._key = hash_name(LIFETIME, Scope(CHANNEL, self._campaign))
         self._random = Random(number)
-        self.took_ms: list[float] = []
         self._sent = 0
+        self.took_ms: list[float] = []
 
     async def run(self, seconds: float) -> None:
-        """Probe for `seconds`; the first one, which also waits for the worker, is not counted."""
-        await self._probe()
+        """Probe for `seconds`."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             await asyncio.sleep(self._random.random() * LONGEST_PAUSE_SECONDS)
-            self.took_ms.append(await self._probe())
+            self.took_ms.append(await self.probe())
 
-    async def _probe(self) -> float:
+    async def probe(self) -> float:
+        """Send an event and return how long it took to be seen, in ms.
+
+        Raises:
+            BenchError: if it is not seen, or is counted more than once.
+        """
         self._sent += 1
         arrived = await self._producer.send_and_wait(
             self._topic, self._event(), partition=self._sent % PARTITIONS
         )
-        deadline = time.monotonic() + STALL_SECONDS
-        while (count := await self._count()) < self._sent:
-            if time.monotonic() > deadline:
-                break
-            await asyncio.sleep(POLL_SECONDS)
-        seen_ms = time.time() * 1000
-        if count != self._sent:
-            msg = f"{self._campaign}: expected {self._sent} {self._kind.fact}, got {count}"
+        seen = await self._watcher.reached(self._key, self._kind.fact, self._sent)
+        if seen.number != self._sent:
+            msg = f"{self._campaign}: expected {self._sent} {self._kind.fact}, got {seen.number}"
             raise BenchError(msg)
-        return seen_ms - float(arrived.timestamp)
-
-    async def _count(self) -> int:
-        return int(await self._redis.hget(self._key, self._kind.fact) or 0)
+        return seen.at_ms - float(arrived.timestamp)
 
     def _event(self) -> bytes:
         identity = f"{self._campaign}-{self._sent}"
@@ -159,19 +211,22 @@ def measure(place: Place, seconds: float) -> Measured:
 async def _measure(settings: Settings, worker: Worker, seconds: float) -> Measured:
     producer = AIOKafkaProducer(**settings.kafka.client_options(), acks="all", linger_ms=0)
     async with producer, Redis.from_url(settings.redis.url) as redis:
+        watcher = Watcher(redis)
+        watching = asyncio.create_task(watcher.run())
         probers = {
-            name: [Prober(settings, producer, redis, kind, i) for i in range(PROBERS)]
+            name: [Prober(settings, producer, watcher, kind, i) for i in range(PROBERS)]
             for name, kind in KINDS.items()
         }
         everyone = [prober for of_kind in probers.values() for prober in of_kind]
         # The first events, alone: the worker starts, joins its group and catches up.
-        await asyncio.gather(*(prober.run(0) for prober in everyone))
+        await asyncio.gather(*(prober.probe() for prober in everyone))
         first = worker.mark(0)
         plan = Plan(seed=1, rate=RATE, seconds=seconds, speed=1.0)
         others = asyncio.create_task(simulate(settings, plan, SystemClock(), lambda _counts: None))
         await asyncio.gather(others, *(prober.run(seconds) for prober in everyone))
         sent = others.result()
         last = worker.mark(sum(sent.values()) - sent["broken"])
+        watching.cancel()
     took = {
         name: Latency.of([ms for prober in of_kind for ms in prober.took_ms])
         for name, of_kind in probers.items()

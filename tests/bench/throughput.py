@@ -70,10 +70,11 @@ def run_leadpulse(place: Place, data_set: DataSet, name: str) -> Run:
     with Redis.from_url(place.redis_url, decode_responses=True) as redis:
         redis.flushall()
         with Worker(deployment, place.directory / f"{name}.log", place.engine_core) as worker:
-            marks = _follow(worker, redis, data_set.events)
+            first = _wait_for_shards(worker, deployment)
+            last = _follow(worker, redis, data_set.events)
             peak_mb = worker.peak_mb
             _check(deployment, data_set, begins)
-    return Run.between(marks[0], marks[-1], peak_mb, data_set.totals())
+    return Run.between(first, last, peak_mb, data_set.totals())
 
 
 ENGINES: dict[str, Engine] = {
@@ -116,22 +117,36 @@ def _run_module(
     return run
 
 
-def _follow(worker: Worker, redis: Redis, events: int) -> list[Mark]:
-    """Watch the overall lifetime counts in Redis from the first to the last, and mark each change."""
-    key, marks = hash_name(LIFETIME, OVERALL), list[Mark]()
+def _wait_for_shards(worker: Worker, deployment: Deployment) -> Mark:
+    """Return the mark at which all shards are open and the first fetch begins.
+
+    Not the first count in Redis: in a backlog a worker may have read far more than it has committed.
+    """
+    deadline = time.monotonic() + STALL_SECONDS
+    while deployment.open_shards() < PARTITIONS:
+        if time.monotonic() > deadline:
+            fault = f"expected {PARTITIONS} open shards within {STALL_SECONDS:.0f} s, got fewer"
+            raise BenchError(worker.said(fault))
+        worker.require()
+        time.sleep(POLL_SECONDS)
+    return worker.mark(0)
+
+
+def _follow(worker: Worker, redis: Redis, events: int) -> Mark:
+    """Watch the overall lifetime counts in Redis, and return the mark at which they are complete."""
+    key = hash_name(LIFETIME, OVERALL)
     changed = time.monotonic()
     count = 0
     while count < events:
         shown = sum(int(number or 0) for number in redis.hmget(key, TOPICS))
         if shown != count:
             count, changed = shown, time.monotonic()
-            marks.append(worker.mark(count))
         elif time.monotonic() > changed + STALL_SECONDS:
-            fault = f"expected {events} events within {STALL_SECONDS:.0f} s more, got {count}"
+            fault = f"expected {events} events, got no more than {count} for {STALL_SECONDS:.0f} s"
             raise BenchError(worker.said(fault))
         worker.require()
         time.sleep(POLL_SECONDS)
-    return marks
+    return worker.mark(count)
 
 
 def _check(deployment: Deployment, data_set: DataSet, begins: Mapping[TopicPartition, int]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.request import urlopen
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -24,6 +25,8 @@ from tests.parts.server import free_port, spawn
 
 PROGRAM = Path(sys.executable).with_name("leadpulse")
 STOP_SECONDS = 20.0
+METRICS_SECONDS = 5.0
+SHARDS = b"leadkpi_shards "
 LIFETIME_KEY = f"period|{LIFETIME}|-|".encode()
 
 
@@ -54,6 +57,16 @@ class Deployment:
     def settings(self) -> Settings:
         """The same as the worker reads them."""
         return load(self.variables)
+
+    def open_shards(self) -> int:
+        """Return how many shards the worker has open, 0 while its metrics do not answer."""
+        url = f"http://{self.variables['LEADPULSE_METRICS']}/metrics"
+        try:
+            with urlopen(url, timeout=METRICS_SECONDS) as answer:
+                lines = answer.read().splitlines()
+        except OSError:
+            return 0
+        return sum(int(float(line.split()[-1])) for line in lines if line.startswith(SHARDS))
 
 
 class Worker:
