@@ -46,7 +46,7 @@ class OneLineErrors(click.Group):
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="leadpulse")
+@click.version_option(package_name="leadpulse", prog_name="leadpulse")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

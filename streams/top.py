@@ -96,7 +96,7 @@ def render(
     )
     for name in ("channel", "campaign"):
         # Names may break into lines; numbers may not.
-        table.add_column(name, min_width=8, overflow="fold")
+        table.add_column(name, min_width=6, overflow="fold")
     numbers = [name for name in NUMBERS if width >= NARROW_COLUMNS or name not in LEFT_OUT]
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)

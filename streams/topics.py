@@ -1,5 +1,6 @@
 """Every Kafka topic: its name, what it is for, how it must be set up; shown, checked and created."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -190,6 +191,7 @@ async def create(
     async with admin_client(settings.kafka) as admin:
         if new:
             _refuse_errors(await admin.create_topics(new, timeout_ms=ADMIN_TIMEOUT_MS))
+            await _wait_for(admin, [spec.name for spec in missing])
     return [spec.name for spec in missing]
 
 
@@ -240,6 +242,13 @@ def _partitions_to_create(
         where = f"topics of {settings.app_id}"
         raise Problem(where, expected, got, todo)
     return there.pop()
+
+
+async def _wait_for(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Return when the broker that answers knows the new topics; brokers learn of them later."""
+    async with asyncio.timeout(ADMIN_TIMEOUT_MS / 1000):
+        while len(await _partitions(admin, names)) < len(names):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.05)
 
 
 async def _partitions(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:

@@ -1,0 +1,156 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from streams import cli
+from streams.cli import main
+from streams.top import WINDOWS
+from tests.parts.kafka_broker import KafkaBroker
+from tests.parts.server import free_port
+
+DATA = Path(__file__).parents[1] / "data" / "facebook_ads.csv"
+COMMANDS = ("worker", "simulate", "import", "topics", "top", "verify", "demo")
+
+
+def run(*arguments: str, **environ: str) -> Result:
+    variables = {"LEADPULSE_KAFKA": f"localhost:{free_port()}", "COLUMNS": "140", **environ}
+    return CliRunner().invoke(main, arguments, env=variables)
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_help_names_every_command() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    for command in COMMANDS:
+        assert f"\n  {command} " in result.output
+
+
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["import", "facebook-ads"]])
+def test_every_command_explains_itself_with_an_example(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.output
+    assert "leadpulse" in result.output
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert run("--version").output.startswith("leadpulse, version ")
+
+
+@pytest.mark.parametrize("command", [[name] for name in COMMANDS if name != "import"])
+def test_wrong_setting_is_one_line_and_status_two(command: list[str]) -> None:
+    result = run(*command, LEADPULSE_KAFKA="nonsense")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "kafka.servers (LEADPULSE_KAFKA): expected host:port, several separated by commas, "
+        "got 'nonsense'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["simulate", "--events", "10"],
+        ["topics"],
+        ["topics", "--create"],
+        ["import", "facebook-ads", str(DATA)],
+        ["worker"],
+    ],
+)
+def test_kafka_that_is_not_there_is_one_line_and_status_one(command: list[str]) -> None:
+    arguments = [sys.executable, "-c", "from streams.cli import main; main()", *command]
+    servers = f"localhost:{free_port()}"
+    said = subprocess.run(
+        arguments,
+        env={"LEADPULSE_KAFKA": servers, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 1
+    assert said.stdout == ""
+    assert said.stderr == (
+        f"Kafka at {servers}: expected a broker that answers, got connection refused; "
+        "start it or set LEADPULSE_KAFKA\n"
+    )
+
+
+def test_redis_that_is_not_there_is_one_line_and_status_one() -> None:
+    result = run("top", LEADPULSE_REDIS=f"redis://localhost:{free_port()}/0")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "expected a server that answers, got connection refused" in result.stderr
+
+
+def test_bad_file_is_one_line_and_status_one() -> None:
+    result = run("import", "facebook-ads", "gone.csv")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "gone.csv: expected a file to read, got No such file or directory\n",
+    )
+
+
+def test_config_option_names_the_settings_file() -> None:
+    Path("mine.toml").write_text("currency = 'EURO'", encoding="utf-8")
+    result = run("--config", "mine.toml", "topics")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("currency (mine.toml): expected a currency code")
+
+
+def test_kafka_option_wins_over_both_variables() -> None:
+    servers = f"localhost:{free_port()}"
+    result = run("topics", "--kafka", servers, LEADPULSE_KAFKA_SERVERS="other:1")
+    assert result.stderr.startswith(f"Kafka at {servers}:")
+
+
+def test_windows_of_the_option_are_those_of_the_table() -> None:
+    assert cli.WINDOWS == WINDOWS
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
+    code = "import sys, streams.cli; print(*{m.split('.')[0] for m in sys.modules})"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"faust", "aiokafka", "redis", "rich", "aiohttp"} & set(said.stdout.split())
+
+
+@pytest.mark.integration
+def test_topics_are_shown_created_and_checked(kafka: KafkaBroker, prefix: str) -> None:
+    environ = {"LEADPULSE_KAFKA": kafka.bootstrap, "LEADPULSE_TOPICS_PREFIX": prefix}
+    environ["LEADPULSE_APP_ID"] = prefix.strip(".")
+
+    missing = run("topics", **environ)
+    assert missing.exit_code == 1
+    assert "missing" in missing.stdout
+    assert "run `leadpulse topics --create`" in missing.stderr
+
+    created = run("topics", "--create", "--partitions", "3", **environ)
+    assert created.exit_code == 0, created.output
+    assert created.stdout.startswith("created 14 topics")
+    assert "missing" not in created.stdout
+
+    again = run("topics", "--create", **environ)
+    assert again.exit_code == 0
+    assert again.stdout.startswith("nothing to create")
+
+
+@pytest.mark.integration
+def test_simulation_and_import_say_what_they_sent(kafka: KafkaBroker, prefix: str) -> None:
+    environ = {"LEADPULSE_KAFKA": kafka.bootstrap, "LEADPULSE_TOPICS_PREFIX": prefix}
+    environ["LEADPULSE_APP_ID"] = prefix.strip(".")
+    assert run("topics", "--create", **environ).exit_code == 0
+
+    simulated = run("simulate", "--events", "2000", "--rate", "100000", "--seed", "9", **environ)
+    assert simulated.exit_code == 0, simulated.output
+    assert simulated.stdout.startswith("sent 2,000 events, seed 9: ")
+
+    imported = run("import", "facebook-ads", str(DATA), **environ)
+    assert imported.exit_code == 0, imported.output
+    assert imported.stdout == f"sent 7,772 events from {DATA}\n"
