@@ -241,7 +241,8 @@ async def test_nothing_is_sent_of_a_bad_file(tmp_path: Path) -> None:
 def test_longest_ids_make_event_ids_that_are_accepted() -> None:
     longest = "x" * 28
     row = a_row(campaign_id=longest, ad_group_id=longest, ad_id=longest, repeat=999_999)
-    for topic, _, value in events([row._replace(leads=100_000, sales=0)], PARIS, "EUR"):
+    found = list(events([row._replace(leads=100_000, sales=0)], PARIS, "EUR"))
+    for topic, _, value in (*found[:3], found[-1]):
         read(topic, encode(value), -1, Rules(time_zone=PARIS))
 
 
