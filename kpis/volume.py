@@ -5,6 +5,7 @@ it decodes into a shape (exactly these fields, each of its type) that the reader
 its quotation marks add up, so that no key occurs twice. All others are left to the reader.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -21,6 +22,10 @@ _MINUTE: Final = timedelta(minutes=1)
 _FIRST: Final = datetime(2000, 1, 2, tzinfo=UTC)
 _LAST: Final = datetime(2100, 12, 30, tzinfo=UTC)
 _MINUTE_MS: Final = 60_000
+_OCCURRED_AT: Final = attrgetter("occurred_at")
+_SLICE: Final = 400
+"""How many records are counted together: few enough to stay in a core's cache."""
+
 _SHAPES: Final = 16
 _KEYS: Final = 100_000
 _ROUNDED_UP: Final = b":59.999999"
@@ -105,6 +110,13 @@ class VolumeCounter:
             timestamp_ms: The smallest record timestamp of the batch; what happened after it is left
                 to the reader, who knows how far ahead of the broker an event may be.
         """
+        left: list[int] = []
+        for start in range(0, len(values), _SLICE):
+            part = values[start : start + _SLICE]
+            left += [start + index for index in self._count_slice(part, timestamp_ms)]
+        return left
+
+    def _count_slice(self, values: Sequence[bytes | None], timestamp_ms: int) -> list[int]:
         shape = self._shapes[0] if self._shapes else None
         if shape is not None and self._all_alike(values, shape):
             return self._count_alike(values, shape, timestamp_ms)  # type: ignore[arg-type] # no None is alike
@@ -144,36 +156,55 @@ class VolumeCounter:
         return (
             text.count(b'"') == shape.quotes * len(values)
             and _is_plain(text)
-            and len(max(values, key=len, default=b"")) <= self._rules.max_bytes  # type: ignore[arg-type]
+            and max(map(len, values)) <= self._rules.max_bytes  # type: ignore[arg-type]
         )
 
-    def _count_alike(
-        self, values: Sequence[bytes], shape: Shape, timestamp_ms: int, step: int = 1
+    def _count_alike(self, values: Sequence[bytes], shape: Shape, timestamp_ms: int) -> list[int]:
+        try:
+            events = [*map(shape.decode, values)]
+        except msgspec.MsgspecError:
+            # They are not alike after all, so the sum of their quotation marks proves nothing.
+            return [i for i, value in enumerate(values) if not self._count_one(value, timestamp_ms)]
+        if self._count_together(events, values, shape, timestamp_ms):
+            return []
+        return self._count_apart(events, values, shape, timestamp_ms)
+
+    def _count_together(
+        self, events: list[Any], values: Sequence[bytes], shape: Shape, timestamp_ms: int
+    ) -> bool:
+        """Count events that are all of one minute and of known places, without a step per event."""
+        times = [*map(_OCCURRED_AT, events)]
+        first = min(times)
+        run = self._run(first, values[times.index(first)], shape, timestamp_ms)
+        # Of times at the very beginning of a minute each would have to be looked at.
+        if run is None or first == run.low or max(times) >= run.high:
+            return False
+        counted = Counter(map(shape.key, events))
+        if any(self._place(shape, key) is None for key in counted):
+            return False
+        cells = run.cells
+        for key, amount in counted.items():
+            cells[key] = cells.get(key, 0) + amount
+        return True
+
+    def _count_apart(
+        self, events: list[Any], values: Sequence[bytes], shape: Shape, timestamp_ms: int
     ) -> list[int]:
         left: list[int] = []
         cells: dict[tuple[Any, ...], int] = {}
         low = high = _EPOCH
-        key_of = shape.key
-        done = -1
-        try:
-            for done, event in enumerate(map(shape.decode, values)):
-                if not low < event.occurred_at < high:
-                    found = self._run(event.occurred_at, values[done], shape, timestamp_ms)
-                    if found is None:
-                        left.append(done)
-                        continue
-                    low, high, cells = found
-                key = key_of(event)
-                if key in cells:
-                    cells[key] += step
-                elif self._place(shape, key) is not None:
-                    cells[key] = step
-                else:
-                    left.append(done)
-        except msgspec.MsgspecError:
-            # They are not alike after all, so the sum of their quotation marks proves nothing.
-            self._count_alike(values[: done + 1], shape, timestamp_ms, -step)
-            return [i for i, value in enumerate(values) if not self._count_one(value, timestamp_ms)]
+        for index, event in enumerate(events):
+            if not low < event.occurred_at < high:
+                found = self._run(event.occurred_at, values[index], shape, timestamp_ms)
+                if found is None:
+                    left.append(index)
+                    continue
+                low, high, cells = found
+            key = shape.key(event)
+            if self._place(shape, key) is None:
+                left.append(index)
+            else:
+                cells[key] = cells.get(key, 0) + 1
         return left
 
     def _count_one(self, value: bytes | None, timestamp_ms: int) -> bool:
@@ -247,4 +278,10 @@ def volume_facts(topic: str, *, is_bot: bool, viewable: bool) -> tuple[str, ...]
 
 def _is_plain(text: bytes) -> bool:
     """Tell whether no text in `text` has an escape, a control character, or begins with a space."""
-    return b"\\" not in text and b'" ' not in text and b"\x7f" not in text and text.isascii()
+    return (
+        b"\\" not in text
+        and b"\x7f" not in text
+        and text.isascii()
+        # Most texts have no space at all, which is ten times quicker to see.
+        and (b" " not in text or b'" ' not in text)
+    )

@@ -76,6 +76,7 @@ class Entities:
         self._memo = context.tables["positions"]
         topics = context.deployment.topics
         self.positions: dict[str, int] = {}
+        self.pending_bytes = 0
         self._partitions = context.deployment.partitions
         self._deltas = Deltas(self._partitions)
         self._told: dict[int, list[object]] = {}

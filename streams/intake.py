@@ -64,7 +64,7 @@ class Intake:
         short = self._short[chunk.topic]
         timestamp_ms = 0
         for batch in chunk.batches:
-            records = batch.records
+            records = batch.read()
             if not records:
                 continue
             timestamp_ms = records[-1].timestamp

@@ -55,6 +55,7 @@ class Merge:
         self._buckets = context.deployment.buckets
         self._clock = context.deployment.clock
         self._topic = context.deployment.topics.kpis
+        self._deltas = context.deployment.topics.deltas
         self._rows = context.tables["cells"]
         self._rolling_rows = context.tables["windows"]
         self._memo = context.tables["positions"]
@@ -74,7 +75,8 @@ class Merge:
         self._in_bucket: dict[Cell, set[Scope]] = {}
         self._marks = Marks()
         self._newest_minute = 0
-        self._pending: deque[Chunk] = deque()
+        self._pending: deque[tuple[list[bytes], int]] = deque()
+        self.pending_bytes = 0
         self._dirty: dict[Scope, set[Cell]] = {}
         self._refresh: deque[Scope] = deque()
         self._views: dict[Scope, dict[str, WindowValues]] = {}
@@ -105,23 +107,24 @@ class Merge:
 
     def apply(self, chunk: Chunk) -> None:
         """Keep a chunk of the deltas topic until it is published."""
-        if self._pending or any(batch.records for batch in chunk.batches):
-            self._pending.append(chunk)
+        values = [record.value for record in chunk.records if record.value is not None]
+        if values or self._pending:
+            self._pending.append((values, chunk.end))
+            self.pending_bytes += sum(map(len, values))
         else:
-            self.positions[chunk.topic] = chunk.end
+            self.positions[self._deltas] = chunk.end
 
-    def _apply(self, chunk: Chunk) -> None:
-        for item in chunk.records:
-            if item.value is None:
-                continue
-            envelope = decode_envelope(item.value)
+    def _apply(self, values: list[bytes], end: int) -> None:
+        for value in values:
+            self.pending_bytes -= len(value)
+            envelope = decode_envelope(value)
             self._newest_minute = max(self._newest_minute, envelope.newest_minute)
             for raw in envelope.items:
                 self._add(decode_delta(raw))
             self._marks.take(f"{envelope.stage}/{envelope.sender}", envelope.mark_ms)
             if envelope.arrived_ms is not None:
                 self._arrived.append(envelope.arrived_ms)
-        self.positions[chunk.topic] = chunk.end
+        self.positions[self._deltas] = end
 
     def _add(self, delta: Delta) -> None:
         scope = Scope(delta.channel, delta.campaign_id)
@@ -187,7 +190,7 @@ class Merge:
         self._due_at = self._clock.monotonic_seconds() + self._publish_ms / 1000
         has_applied = bool(self._pending)
         while self._pending and self._changed() < CELLS_PER_FLUSH:
-            self._apply(self._pending.popleft())
+            self._apply(*self._pending.popleft())
         self._expire()
         if has_applied:
             self._memo.put(self.name.encode(), _encode((self._marks, self._newest_minute)))
@@ -245,7 +248,7 @@ class Merge:
             self._put_row(scope, cell, cells.pack(cell))
         self._put_rolling(scope, view, outbox)
         self._views[scope] = view
-        position = self.positions.get(self._deployment.topics.deltas, 0)
+        position = self.positions.get(self._deltas, 0)
         self._ready.append(ScopeView(self._shard, self.version(position), scope, view))
 
     def _put_record(

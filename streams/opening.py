@@ -134,7 +134,7 @@ async def _read_changelogs(consumer: Any, shard: Shard) -> None:
         polled = await consumer.getmany(*unread, timeout_ms=500, max_records=BATCHES_PER_TURN)
         for tp, batches in polled.items():
             for batch in batches:
-                for record in batch.records:
+                for record in batch.read():
                     tables[tp].load(record.key, record.value)
             read_to[tp] = batches[-1].end
             # Other shards go on between two turns.

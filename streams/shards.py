@@ -111,7 +111,6 @@ class Shard:
         self._committing: asyncio.Task[None] | None = None
         self._committer: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
-        self._applied_bytes = 0
         self._work_since: float | None = None
         self._is_paused = False
         self.is_suspended = True
@@ -199,8 +198,6 @@ class Shard:
         now = self._clock.monotonic_seconds()
         if self._work_since is None:
             self._work_since = now
-        if self._stage_of[chunk.topic] is not self.intake:
-            self._applied_bytes += sum(len(record.value or b"") for record in chunk.records)
         if self.uncommitted_bytes() > MOST_UNCOMMITTED_BYTES:
             self._hurry.set()
             self._pause()
@@ -210,7 +207,7 @@ class Shard:
     def uncommitted_bytes(self) -> int:
         """Return about how much the next commit will write."""
         tables = sum(table.dirty_bytes for table in self.tables.values())
-        return tables + self._applied_bytes + self.intake.pending_bytes
+        return tables + sum(stage.pending_bytes for stage in self._stages)
 
     def _pause(self) -> None:
         if not self._is_paused:
@@ -297,7 +294,6 @@ class Shard:
         self.tables["positions"].put(POSITIONS, msgpack.encode(positions))
         for table in self.tables.values():
             table.flush(outbox)
-        self._applied_bytes = 0
         self._work_since = None
         return positions, outbox.encode(self._require_producer())
 

@@ -43,6 +43,7 @@ class Stage(Protocol):
 
     name: str
     positions: dict[str, int]
+    pending_bytes: int
 
     def restore(self) -> None:
         """Take up what the tables say after they were read."""
@@ -63,8 +64,6 @@ class Stage(Protocol):
 
 class IntakeStage(Stage, Protocol):
     """The stage that reads the inputs."""
-
-    pending_bytes: int
 
     def caught_up(self, topic: str, watermark: Watermark) -> None:
         """Take note of the end of a topic, as a fetch said."""

@@ -34,16 +34,21 @@ class Record(Protocol):
 
 
 class Batch(NamedTuple):
-    """The committed records of positions [start, end); none where all were markers, aborted or compacted."""
+    """The committed records of positions [start, end); none where all were markers, aborted or compacted.
+
+    What was fetched stays compressed until it is read: a poll may hold many batches.
+    """
 
     start: int
     end: int
-    records: list[Record]
+    fetched: Iterable[Record]
 
-    @property
-    def values(self) -> list[bytes | None]:
-        """The values of the records, in order."""
-        return [record.value for record in self.records]
+    def read(self) -> list[Record]:
+        """Decompress and return the records; to be called once."""
+        records = list(self.fetched)
+        if records and records[0].offset < self.start:
+            records = [record for record in records if record.offset >= self.start]
+        return records
 
 
 class Chunk(NamedTuple):
@@ -58,7 +63,7 @@ class Chunk(NamedTuple):
     @property
     def records(self) -> Iterator[Record]:
         """The records of all batches, in order."""
-        return chain.from_iterable(batch.records for batch in self.batches)
+        return chain.from_iterable(batch.read() for batch in self.batches)
 
 
 class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc] # untyped
@@ -73,20 +78,17 @@ class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc] # untyped
                 msg = f"{self._tp}: expected a batch with its checksum, got another"
                 raise CorruptRecordException(msg)
             start, self.next_fetch_offset = self.next_fetch_offset, batch.next_offset
-            yield Batch(start, batch.next_offset, self._committed_from(batch, start))
+            yield Batch(start, batch.next_offset, self._committed_from(batch))
 
-    def _committed_from(self, batch: Any, start: int) -> list[Record]:
+    def _committed_from(self, batch: Any) -> Iterable[Record]:
         if self._isolation_level == fetcher.READ_COMMITTED and batch.producer_id is not None:
             self._consume_aborted_up_to(batch.base_offset)
             if batch.is_control_batch and self._contains_abort_marker(batch):
                 self._aborted_producers.discard(batch.producer_id)
             if batch.is_transactional and batch.producer_id in self._aborted_producers:
-                return []
-        if batch.is_control_batch:
-            return []
-        if batch.base_offset >= start:
-            return list(batch)
-        return [record for record in batch if record.offset >= start]
+                return ()
+        fetched: Iterable[Record] = () if batch.is_control_batch else batch
+        return fetched
 
 
 def install() -> None:
@@ -95,21 +97,24 @@ def install() -> None:
 
 
 def chunks(topic: str, partition: int, batches: Iterable[Batch]) -> Iterator[Chunk]:
-    """Join consecutive batches into chunks of at most EVENTS_PER_MESSAGE records each."""
+    """Join consecutive batches into chunks of at most EVENTS_PER_MESSAGE positions each."""
     joined: list[Batch] = []
     size = 0
     for batch in chain.from_iterable(map(_slices, batches)):
-        if joined and size + len(batch.records) > EVENTS_PER_MESSAGE:
+        if joined and size + batch.end - batch.start > EVENTS_PER_MESSAGE:
             yield Chunk(topic, partition, joined[0].start, joined[-1].end, joined)
             joined, size = [], 0
         joined.append(batch)
-        size += len(batch.records)
+        size += batch.end - batch.start
     if joined:
         yield Chunk(topic, partition, joined[0].start, joined[-1].end, joined)
 
 
 def _slices(batch: Batch) -> Iterator[Batch]:
-    records, start = batch.records, batch.start
+    if batch.end - batch.start <= EVENTS_PER_MESSAGE:
+        yield batch
+        return
+    records, start = batch.read(), batch.start
     while len(records) > EVENTS_PER_MESSAGE:
         head, records = records[:EVENTS_PER_MESSAGE], records[EVENTS_PER_MESSAGE:]
         end = records[0].offset
