@@ -90,7 +90,7 @@ def faust_app(
                 self._recovery = recovery(self.app, self, beacon=self.beacon, loop=self.loop)
             return self._recovery
 
-    transport = transport_for(owner)
+    transport = transport_for(owner, frozenset((topics.entities, topics.deltas)))
 
     class App(faust.App):
         def _new_transport(self) -> Any:

@@ -75,7 +75,7 @@ class Merge:
         self._in_bucket: dict[Cell, set[Scope]] = {}
         self._marks = Marks()
         self._newest_minute = 0
-        self._pending: deque[tuple[list[bytes], int]] = deque()
+        self._pending: deque[tuple[bytes, int]] = deque()
         self.pending_bytes = 0
         self._dirty: dict[Scope, set[Cell]] = {}
         self._refresh: deque[Scope] = deque()
@@ -107,23 +107,25 @@ class Merge:
 
     def apply(self, chunk: Chunk) -> None:
         """Keep a chunk of the deltas topic until it is published."""
-        values = [record.value for record in chunk.records if record.value is not None]
-        if values or self._pending:
-            self._pending.append((values, chunk.end))
-            self.pending_bytes += sum(map(len, values))
+        for item in chunk.records:
+            if item.value is not None:
+                self._pending.append((item.value, item.offset + 1))
+                self.pending_bytes += len(item.value)
+        if self._pending:
+            # Behind the last record there may be markers.
+            self._pending[-1] = (self._pending[-1][0], chunk.end)
         else:
             self.positions[self._deltas] = chunk.end
 
-    def _apply(self, values: list[bytes], end: int) -> None:
-        for value in values:
-            self.pending_bytes -= len(value)
-            envelope = decode_envelope(value)
-            self._newest_minute = max(self._newest_minute, envelope.newest_minute)
-            for raw in envelope.items:
-                self._add(decode_delta(raw))
-            self._marks.take(f"{envelope.stage}/{envelope.sender}", envelope.mark_ms)
-            if envelope.arrived_ms is not None:
-                self._arrived.append(envelope.arrived_ms)
+    def _apply(self, value: bytes, end: int) -> None:
+        self.pending_bytes -= len(value)
+        envelope = decode_envelope(value)
+        self._newest_minute = max(self._newest_minute, envelope.newest_minute)
+        for raw in envelope.items:
+            self._add(decode_delta(raw))
+        self._marks.take(f"{envelope.stage}/{envelope.sender}", envelope.mark_ms)
+        if envelope.arrived_ms is not None:
+            self._arrived.append(envelope.arrived_ms)
         self.positions[self._deltas] = end
 
     def _add(self, delta: Delta) -> None:
@@ -204,6 +206,11 @@ class Merge:
     def complete_until_ms(self) -> int | None:
         """Everything that arrived before this instant is counted; None until all shards told."""
         return self._marks.least(_STAGES_THAT_SEND * self._deployment.partitions)
+
+    @property
+    def has_more(self) -> bool:
+        """Tell whether the last `flush` left something behind, not to hold the loop for long."""
+        return self._due_at == 0.0 and bool(self._pending or self._refresh)
 
     def take_views(self) -> list[ScopeView]:
         """Return the views that the records of the last `flush` show; to be published after its commit."""

@@ -8,6 +8,9 @@ from msgspec import Raw, msgpack
 RECORD_BYTES: Final = 256 << 10
 """How large we make a record: a batch takes its first record however large, a broker does not."""
 
+ITEMS_BYTES: Final = 64 << 10
+"""How many bytes of items share a record, so that taking one does not hold the loop for long."""
+
 _ENCODER: Final = msgpack.Encoder()
 
 Headers = Sequence[tuple[str, bytes]]
@@ -100,7 +103,7 @@ def _append(batch: BatchBuilder, record: _Record) -> bool:
     return fits is not None
 
 
-def packed(items: Iterable[object], limit: int = RECORD_BYTES) -> Iterator[list[Raw]]:
+def packed(items: Iterable[object], limit: int = ITEMS_BYTES) -> Iterator[list[Raw]]:
     """Yield the encoded items in groups of at most `limit` bytes, or of one item that is larger."""
     group: list[Raw] = []
     size = 0

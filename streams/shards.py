@@ -168,7 +168,7 @@ class Shard:
         self._gaps.pop(chunk.topic, None)
         self._stage_of[chunk.topic].apply(chunk)
         self.expected[chunk.topic] = chunk.end
-        self._account(chunk)
+        self._account()
 
     def _seek_back(self, chunk: Chunk, expected: int) -> None:
         if chunk.topic in self._seeking:
@@ -194,7 +194,7 @@ class Shard:
         """Take note that a seek after a gap has been done: the next gap is a new one."""
         self._seeking.discard(topic)
 
-    def _account(self, chunk: Chunk) -> None:
+    def _account(self) -> None:
         now = self._clock.monotonic_seconds()
         if self._work_since is None:
             self._work_since = now
@@ -242,6 +242,8 @@ class Shard:
             self._hurry.clear()
             if not self.is_suspended and self._is_due():
                 await self.commit()
+                if self.merge.has_more:
+                    self._hurry.set()
 
     def _is_due(self) -> bool:
         effects = self._require_effects()

@@ -80,6 +80,11 @@ class PublishingStage(Stage, Protocol):
         """Everything that arrived before this instant is counted; None until all shards told."""
         ...
 
+    @property
+    def has_more(self) -> bool:
+        """Tell whether the last `flush` left something behind, not to hold the loop for long."""
+        ...
+
     def take_views(self) -> list[ScopeView]:
         """Return what the last `flush` changed, to be shown after its commit."""
         ...

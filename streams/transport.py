@@ -21,6 +21,9 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 EVENTS_PER_MESSAGE = 20_000
+OWN_PER_MESSAGE = 16
+"""Records of our own topics are packed: each holds as much work as thousands of volume events."""
+
 BATCHES_PER_POLL = 200
 
 
@@ -96,12 +99,14 @@ def install() -> None:
     fetcher.PartitionRecords = BatchRecords
 
 
-def chunks(topic: str, partition: int, batches: Iterable[Batch]) -> Iterator[Chunk]:
-    """Join consecutive batches into chunks of at most EVENTS_PER_MESSAGE positions each."""
+def chunks(
+    topic: str, partition: int, batches: Iterable[Batch], limit: int = EVENTS_PER_MESSAGE
+) -> Iterator[Chunk]:
+    """Join consecutive batches into chunks of at most `limit` positions each."""
     joined: list[Batch] = []
     size = 0
-    for batch in chain.from_iterable(map(_slices, batches)):
-        if joined and size + batch.end - batch.start > EVENTS_PER_MESSAGE:
+    for batch in chain.from_iterable(_slices(batch, limit) for batch in batches):
+        if joined and size + batch.end - batch.start > limit:
             yield Chunk(topic, partition, joined[0].start, joined[-1].end, joined)
             joined, size = [], 0
         joined.append(batch)
@@ -110,13 +115,13 @@ def chunks(topic: str, partition: int, batches: Iterable[Batch]) -> Iterator[Chu
         yield Chunk(topic, partition, joined[0].start, joined[-1].end, joined)
 
 
-def _slices(batch: Batch) -> Iterator[Batch]:
-    if batch.end - batch.start <= EVENTS_PER_MESSAGE:
+def _slices(batch: Batch, limit: int) -> Iterator[Batch]:
+    if batch.end - batch.start <= limit:
         yield batch
         return
     records, start = batch.read(), batch.start
-    while len(records) > EVENTS_PER_MESSAGE:
-        head, records = records[:EVENTS_PER_MESSAGE], records[EVENTS_PER_MESSAGE:]
+    while len(records) > limit:
+        head, records = records[:limit], records[limit:]
         end = records[0].offset
         yield Batch(start, end, head)
         start = end
@@ -141,9 +146,13 @@ class Watermark(NamedTuple):
 class _ByPartition:
     """Faust's scheduler, yielding one message per partition instead of one per record."""
 
+    def __init__(self, own: frozenset[str]) -> None:
+        self._own = own
+
     def iterate(self, polled: Mapping[TP, list[Batch]]) -> Iterator[tuple[TP, Chunk]]:
         for tp, batches in polled.items():
-            for chunk in chunks(tp.topic, tp.partition, batches):
+            limit = OWN_PER_MESSAGE if tp.topic in self._own else EVENTS_PER_MESSAGE
+            for chunk in chunks(tp.topic, tp.partition, batches, limit):
                 yield tp, chunk
 
 
@@ -163,10 +172,11 @@ class Consumer(driver.Consumer):
 
     consumer_thread = ConsumerThread
     shards: Positions
+    own_topics: frozenset[str] = frozenset()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.scheduler = _ByPartition()  # type: ignore[assignment] # Faust's type wants records
+        self.scheduler = _ByPartition(self.own_topics)  # type: ignore[assignment] # Faust's type wants records
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -236,9 +246,14 @@ class Consumer(driver.Consumer):
             self.log.info("Group offsets not committed: %r", error)
 
 
-def transport_for(shards: Positions) -> type[driver.Transport]:
-    """Return the Faust transport whose consumer seeks to the positions of `shards`."""
-    consumer = type("ShardConsumer", (Consumer,), {"shards": shards})
+def transport_for(shards: Positions, own_topics: frozenset[str]) -> type[driver.Transport]:
+    """Return the Faust transport whose consumer seeks to the positions of `shards`.
+
+    Args:
+        shards: Asked for positions after each assignment.
+        own_topics: Topics whose records are packed by us.
+    """
+    consumer = type("ShardConsumer", (Consumer,), {"shards": shards, "own_topics": own_topics})
     return type("ShardTransport", (driver.Transport,), {"Consumer": consumer})
 
 
