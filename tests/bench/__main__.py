@@ -1,6 +1,7 @@
 """`python -m tests.bench`: measure, print the tables, write the JSON; exit status 1 on a wrong total."""
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -74,6 +75,8 @@ def main(
         events=events or (QUICK_EVENTS if quick else EVENTS),
         latency_seconds=0.0 if skip_latency else latency_seconds,
     )
+    # The client warns of retries while new topics get their leaders.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
     # A table in a file is not cut at 80 columns.
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     try:
