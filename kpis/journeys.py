@@ -249,6 +249,14 @@ def _apply_to_sale(sale: Sale, told: Waiting, park_ms: int) -> bool:
     return True
 
 
+def current_stage(lead: Lead) -> str | None:
+    """Return the stage of the last move as far as it is known; None for a lead that does not count."""
+    if lead.created is None or lead.is_void:
+        return None
+    moves = _moves(lead, list(lead.sales.values()))
+    return moves[-1].to_stage if moves else lead.created.initial_stage
+
+
 # ----------------------------------------------------------------------------- contributions
 
 

@@ -30,7 +30,7 @@ from streams.intake import Intake
 from streams.merge import Merge
 from streams.metrics import Metrics
 from streams.owner import Owner
-from streams.problems import Problem, redis_unreachable
+from streams.problems import Problem, one_line, redis_unreachable
 from streams.publishers import ScopeView, Snapshot
 from streams.publishers.prometheus import KpiCollector, MetricsEndpoint
 from streams.publishers.redis_hashes import RedisHashes, connect
@@ -39,7 +39,7 @@ from streams.shards import Effects, Shard
 from streams.stages import Context, Deployment, Stages
 from streams.tables import tables_of
 from streams.tally import Tally
-from streams.topics import Topics, admin_client, describe, faults, topics_of
+from streams.topics import Topics, admin_client, describe, faults, is_advice, topics_of
 from streams.watchdog import Watchdog
 
 log = logging.getLogger("leadpulse")
@@ -358,8 +358,11 @@ async def partitions_of(settings: Settings) -> int:
     """
     states = await describe(settings)
     found = faults(states)
+    for problem in found:
+        if not is_advice(problem):
+            raise problem
     if found:
-        raise found[0]
+        log.warning("%s", one_line(found))
     return max(state.partitions or 0 for state in states)
 
 

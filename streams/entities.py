@@ -14,6 +14,7 @@ from kpis.events import (
     CostSnapshot,
     CountsReported,
     LeadCreated,
+    LeadStageChanged,
     SaleCreated,
     SaleVoided,
 )
@@ -28,6 +29,7 @@ from kpis.journeys import (
     click_contribution,
     create_lead,
     create_sale,
+    current_stage,
     lead_contribution,
     sale_contribution,
     state_for_lead,
@@ -169,6 +171,7 @@ class Entities:
         key = entity_key(event)
         lead = self._load_lead(key)
         before, waited = lead_contribution(lead, self._deployment.funnel), len(lead.waiting)
+        self._remark(lead, event)
         if isinstance(event, LeadCreated):
             outcome = create_lead(lead, event, item.timestamp_ms, self._deployment.park_ms)
         else:
@@ -178,6 +181,13 @@ class Entities:
         if outcome is Outcome.PARKED:
             self._wait_until(item.timestamp_ms + self._deployment.park_ms, key)
         return outcome
+
+    def _remark(self, lead: Lead, event: Any) -> None:
+        if isinstance(event, LeadStageChanged) and (stage := current_stage(lead)) is not None:
+            if event.to_stage == stage:
+                self._tally.remarked("same_stage")
+            if event.from_stage not in (None, stage):
+                self._tally.remarked("other_from_stage")
 
     def _attach(self, told: SaleTold) -> None:
         key = _LEAD + told.lead_id.encode()

@@ -5,6 +5,7 @@ from typing import Any, Final
 from kpis.calendar import MINUTE_MS
 from kpis.contributions import Place
 from kpis.events import (
+    OTHER_CHANNEL,
     ClickRecorded,
     Event,
     ImpressionServed,
@@ -120,6 +121,11 @@ class Intake:
         self._newest_minute = max(self._newest_minute, min(occurred_ms, timestamp_ms) // MINUTE_MS)
         if timestamp_ms - occurred_ms > LATE_MS:
             self._tally.outcome(short, "late")
+        self._remark_channel(getattr(event, "channel", None))
+
+    def _remark_channel(self, channel: str | None, amount: int = 1) -> None:
+        if channel == OTHER_CHANNEL and not self._rules.allow_unknown_channels:
+            self._tally.remarked("other_channel", amount)
 
     def _count(self, short: str, event: Event) -> bool:
         match event:
@@ -188,6 +194,7 @@ class Intake:
             for counted in counter.take():
                 place = Place(counted.channel, counted.campaign_id, Grain.MINUTE, counted.minute)
                 self._deltas.add_one(place, counted.facts, counted.amount)
+                self._remark_channel(counted.channel, counted.amount)
                 self._newest_minute = max(self._newest_minute, counted.minute)
                 if self._arrived_ms - counted.minute * MINUTE_MS > LATE_MS:
                     late += counted.amount

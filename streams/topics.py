@@ -211,6 +211,11 @@ def faults(states: Sequence[TopicState]) -> list[Problem]:
     return found
 
 
+def is_advice(problem: Problem) -> bool:
+    """Tell whether a worker may start all the same: producers' clocks tell then when events arrived."""
+    return problem.expected.startswith("message.timestamp.type=")
+
+
 def fault_of(state: TopicState, problems: Sequence[Problem]) -> Problem | None:
     """Return the first of `problems` that is about the topic of `state`."""
     where = f"topic {state.spec.name}"
