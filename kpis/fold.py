@@ -171,7 +171,9 @@ class Fold:
                 is an orphan. None if nothing is known: then nobody is.
         """
         newest_minute = None if self._newest_ms is None else self._newest_ms // MINUTE_MS
-        orphans, contributions = self._entities(complete_until_ms)
+        leads, sales = self._entities()
+        contributions = [lead_contribution(lead, self._funnel) for lead in leads.values()]
+        contributions += (sale_contribution(sale) for sale in sales.values())
         cells: dict[Scope, Cells] = {}
         if newest_minute is not None:
             contributions.append(self._volume)
@@ -180,6 +182,9 @@ class Fold:
                 row_contribution(row, self._buckets, newest_minute) for row in self._rows.values()
             )
             cells = self._rolled_up(contributions, newest_minute)
+        orphans = (
+            [] if complete_until_ms is None else self._orphans(leads, sales, complete_until_ms)
+        )
         rejects = sorted([*self._refused, *orphans])
         return FoldResult(
             cells=cells,
@@ -191,6 +196,15 @@ class Fold:
             ignored=self._ignored,
             rejects=rejects,
         )
+
+    def orphans(self, complete_until_ms: int) -> list[Reject]:
+        """Return the orphans among the rejects of `result(complete_until_ms)`."""
+        return sorted(self._orphans(*self._entities(), complete_until_ms))
+
+    @property
+    def records(self) -> int:
+        """How many records were added."""
+        return self._records
 
     # ------------------------------------------------------------------------- taking
 
@@ -267,25 +281,24 @@ class Fold:
                     yield click_contribution(previous)
             yield click_contribution(known)
 
-    def _entities(self, complete_until_ms: int | None) -> tuple[list[Reject], list[Contribution]]:
-        """Return the orphans, and what leads and sales add."""
+    def _entities(self) -> tuple[dict[str, Lead], dict[str, Sale]]:
         leads = {lead_id: self._lead(entity) for lead_id, entity in self._leads.items()}
         sales = {sale_id: self._sale(entity) for sale_id, entity in self._sales.items()}
         for sale_id, sale in sales.items():
             if sale.created is not None and sale.created.lead_id is not None:
                 lead = leads.setdefault(sale.created.lead_id, Lead())
                 attach_sale(lead, sale_id, state_for_lead(sale))
-        contributions = [lead_contribution(lead, self._funnel) for lead in leads.values()]
-        contributions += (sale_contribution(sale) for sale in sales.values())
-        if complete_until_ms is None:
-            return [], contributions
-        orphans = [
+        return leads, sales
+
+    def _orphans(
+        self, leads: dict[str, Lead], sales: dict[str, Sale], complete_until_ms: int
+    ) -> list[Reject]:
+        return [
             Reject(told.topic, told.partition, told.offset, reason)
             for reason, entities in (("orphan_lead", leads), ("orphan_sale", sales))
             for entity in entities.values()
             for told in take_orphans(entity, complete_until_ms, self._park_ms)
         ]
-        return orphans, contributions
 
     def _lead(self, entity: _Entity) -> Lead:
         lead = Lead()

@@ -64,7 +64,7 @@ def without_stage_current(facts: Mapping[str, int]) -> Facts:
 
 
 @given(st.data(), zones)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_order_of_the_records_gives_the_same(data: st.DataObject, zone: ZoneInfo) -> None:
     records = data.draw(any_records(zone))
     shuffled = data.draw(st.permutations(records))
@@ -75,7 +75,7 @@ def test_any_order_of_the_records_gives_the_same(data: st.DataObject, zone: Zone
 
 
 @given(any_records())
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_records_twice_are_records_once(records: list[Record]) -> None:
     def is_recognised(one: Record) -> bool:
         value = json.loads(one.value)
@@ -86,7 +86,7 @@ def test_records_twice_are_records_once(records: list[Record]) -> None:
 
 
 @given(st.data(), zones)
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_minutes_sum_to_hours_to_days_to_lifetime(data: st.DataObject, zone: ZoneInfo) -> None:
     result = fold_of(data.draw(any_records(zone)), zone)
     buckets = Buckets(Calendar(zone), ALL_KEPT)
@@ -103,7 +103,7 @@ def test_minutes_sum_to_hours_to_days_to_lifetime(data: st.DataObject, zone: Zon
 
 
 @given(st.data(), zones)
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_campaigns_sum_to_channels_and_channels_to_overall(
     data: st.DataObject, zone: ZoneInfo
 ) -> None:
@@ -131,7 +131,7 @@ def test_campaigns_sum_to_channels_and_channels_to_overall(
 
 
 @given(st.data(), zones, st.integers(2, 200), st.integers(200, 3000), st.integers(3000, 9000))
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_retention_takes_away_old_cells_and_changes_no_other(
     data: st.DataObject, zone: ZoneInfo, minutes: int, hours: int, days: int
 ) -> None:
@@ -152,7 +152,7 @@ def test_retention_takes_away_old_cells_and_changes_no_other(
 
 
 @given(st.data(), zones)
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_spread_cost_sums_to_the_bills(data: st.DataObject, zone: ZoneInfo) -> None:
     bills = data.draw(st.lists(rows(zone), max_size=3, unique_by=row_key))
     costs = [json.loads(one.value)["amount"] for one in bills if one.topic == "costs"]
@@ -166,7 +166,7 @@ def row_key(one: Record) -> tuple[str, ...]:
 
 
 @given(any_records(), st.integers(0, 5))
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_a_sale_created_then_voided_was_never_there(records: list[Record], amount: int) -> None:
     sale: dict[str, Any] = {"sale_id": "other", "event_id": "x"}
     made = record(
@@ -177,7 +177,7 @@ def test_a_sale_created_then_voided_was_never_there(records: list[Record], amoun
 
 
 @given(any_records())
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_a_lead_created_then_invalidated_leaves_its_creation_and_its_sales(
     records: list[Record],
 ) -> None:

@@ -1,0 +1,388 @@
+"""Recomputes every number from the input topics and compares it with what was published; only reads."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from kpis.calendar import MINUTE_MS, Calendar
+from kpis.catalog import Catalog
+from kpis.facts import Scope
+from kpis.fold import Fold, FoldResult, Reject
+from kpis.journeys import Funnel
+from kpis.retention import Buckets, Retention
+from streams.clock import Clock, SystemClock
+from streams.comparison import (
+    Comparison,
+    Expected,
+    RejectPlace,
+    compare_hashes,
+    compare_records,
+    compare_rejects,
+    complete_until_ms,
+)
+from streams.problems import Problem, kafka_unreachable
+from streams.publishers import SLOTS
+from streams.publishers.redis_hashes import SCOPES_KEY, hash_name, scope_of_member
+from streams.settings import Settings
+from streams.top import redis_client
+from streams.topics import CREATE, Topics, describe, topics_of
+from streams.transport import Batch
+
+MOST_SHOWN: Final = 50
+SETTLE_SECONDS: Final = 20.0
+STALLED_SECONDS: Final = 30.0
+"""So long a read may go without a record before it is given up."""
+
+_PAUSE_SECONDS: Final = 0.5
+_RECORDS_PER_POLL: Final = 500
+_SCOPES_PER_PIPELINE: Final = 200
+_DAY_MINUTES: Final = 24 * 60
+_DAY_MS: Final = _DAY_MINUTES * MINUTE_MS
+
+Take = Callable[[TopicPartition, Any], None]
+
+
+def run(settings: Settings, console: Console | None = None) -> int:
+    """Compare, print `exact: N events, M values` or the differences, and return the exit status.
+
+    Raises:
+        Problem: if Kafka or Redis does not answer, or a topic is missing.
+    """
+    return asyncio.run(verify(settings, console or Console()))
+
+
+async def verify(settings: Settings, console: Console, clock: Clock | None = None) -> int:
+    """Do what `run` does, in a running loop."""
+    verifier = Verifier(settings, console, clock or SystemClock())
+    try:
+        return await verifier.run()
+    except (KafkaError, OSError) as error:
+        raise await _kafka_problem(settings, error) from error
+
+
+class Verifier:
+    """One comparison of one deployment."""
+
+    def __init__(self, settings: Settings, console: Console, clock: Clock) -> None:
+        self._settings = settings
+        self._topics: Topics = topics_of(settings)
+        self._console = console
+        self._clock = clock
+        keep = settings.retention
+        retention = Retention(
+            keep.minute_hours * 60, keep.hour_days * _DAY_MINUTES, keep.day_days * _DAY_MINUTES
+        )
+        calendar = Calendar(settings.time_zone)
+        self._buckets = Buckets(calendar, retention)
+        self._catalog = Catalog(settings.funnel.stages)
+        self._fold = Fold(
+            settings.rules(),
+            Funnel(settings.funnel.stages, settings.funnel.skipped == "imply"),
+            calendar,
+            retention,
+            settings.park.days * _DAY_MS,
+            settings.clicks.keep_days * _DAY_MS,
+        )
+
+    async def run(self) -> int:
+        """Return 0 if every number agrees, else print what does not and return 1."""
+        places = await self._places()
+        async with _consumer(self._settings) as inputs, _consumer(self._settings) as outputs:
+            shorts = {full: short for short, full in self._topics.inputs.items()}
+            sources = [tp for tp in places if tp.topic in shorts]
+            starts = await _seek_to_start(inputs, sources)
+            if (gone := self._beginning_gone(starts)) is not None:
+                self._say(gone)
+                return 1
+            ends: dict[TopicPartition, int] = await inputs.end_offsets(sources)
+            await self._read_inputs(inputs, ends, shorts)
+            self._outputs = _Outputs(outputs, self._topics)
+            await self._outputs.start([tp for tp in places if tp.topic not in shorts])
+            found = await self._settle()
+            grown = await inputs.end_offsets(sources) != ends
+        return self._report(found, grown=grown)
+
+    # ------------------------------------------------------------------------- inputs
+
+    async def _places(self) -> list[TopicPartition]:
+        """Return the partitions of the inputs and of the two topics that are compared."""
+        names = {*self._topics.inputs.values(), self._topics.kpis, self._topics.rejects}
+        places = []
+        for state in await describe(self._settings):
+            if state.spec.name in names:
+                if state.partitions is None:
+                    where = f"topic {state.spec.name}"
+                    raise Problem(where, "a topic", "none", CREATE)
+                places += [TopicPartition(state.spec.name, p) for p in range(state.partitions)]
+        return places
+
+    def _beginning_gone(self, starts: Mapping[TopicPartition, int]) -> str | None:
+        if self._settings.kafka.start == "end":
+            return (
+                "kafka.start: expected beginning, got end; what was not counted cannot be compared"
+            )
+        gone = sum(starts.values())
+        if not gone:
+            return None
+        first = next(tp for tp, start in starts.items() if start)
+        return (
+            f"{first.topic}/{first.partition}: expected all records from 0, got them from "
+            f"{starts[first]}; the broker has deleted {gone:,} input records, so nothing can be compared"
+        )
+
+    async def _read_inputs(
+        self, consumer: Any, ends: Mapping[TopicPartition, int], shorts: Mapping[str, str]
+    ) -> None:
+        with _progress(self._settings.kafka.servers) as bar:
+            task = bar.add_task("events", total=sum(ends.values()))
+
+            def take(tp: TopicPartition, record: Any) -> None:
+                if record.offset < ends[tp]:
+                    short = shorts[tp.topic]
+                    self._fold.add(
+                        short, tp.partition, record.offset, record.value, record.timestamp
+                    )
+
+            async for positions in _read(consumer, ends, take, self._clock, STALLED_SECONDS):
+                bar.update(task, completed=sum(positions.values()))
+
+    # ------------------------------------------------------------------------- comparing
+
+    async def _settle(self) -> Comparison:
+        """Compare until everything agrees; a worker may be about to publish its last numbers."""
+        now_ms = self._clock.now_ms()
+        result = self._fold.result(now_ms)
+        expected = Expected(
+            result, self._catalog, self._settings.channels.expects_cost, self._buckets
+        )
+        deadline = self._clock.monotonic_seconds() + SETTLE_SECONDS
+        while True:
+            found = await self._compare(expected, result)
+            left_seconds = deadline - self._clock.monotonic_seconds()
+            if not found.differences or left_seconds <= 0:
+                return found
+            await asyncio.sleep(min(_PAUSE_SECONDS, left_seconds))
+
+    async def _compare(self, expected: Expected, result: FoldResult) -> Comparison:
+        found = Comparison()
+        await self._outputs.read(self._clock)
+        self._compare_rejects(result, found)
+        minute = self._clock.now_ms() // MINUTE_MS
+        compare_records(expected, self._outputs.records(found), minute, found)
+        if self._settings.redis.is_on:
+            async with redis_client(self._settings) as redis:
+                minute = self._clock.now_ms() // MINUTE_MS
+                hashes = await read_hashes(redis, expected.scopes)
+                compare_hashes(expected, hashes, minute, found)
+        return found
+
+    def _compare_rejects(self, result: FoldResult, found: Comparison) -> None:
+        # A mark that a record shows has gone through every shard before: its orphans are told.
+        required = [one for one in result.rejects if not one.reason.startswith("orphan_")]
+        if (until_ms := self._outputs.complete_until_ms) is not None:
+            required += self._fold.orphans(until_ms)
+        compare_rejects(
+            self._topics.rejects,
+            # The first rejects may have left the topic, which keeps them for some time only.
+            () if self._outputs.has_lost_rejects else self._full(required),
+            self._full(result.rejects) | self._full(self._fold.orphans(self._clock.now_ms())),
+            self._outputs.rejects,
+            found,
+        )
+
+    def _full(self, rejects: Collection[Reject]) -> set[RejectPlace]:
+        names = self._topics.inputs
+        return {(names[one.topic], one.partition, one.offset, one.reason) for one in rejects}
+
+    # ------------------------------------------------------------------------- telling
+
+    def _report(self, found: Comparison, *, grown: bool) -> int:
+        events = self._fold.records
+        if not found.differences:
+            redis = (
+                "" if self._settings.redis.is_on else " (leadgen.kpis.v1 only: redis.url is empty)"
+            )
+            self._say(f"exact: {events:,} events, {found.values:,} values{redis}")
+            return 0
+        for difference in found.differences[:MOST_SHOWN]:
+            self._say(str(difference))
+        if (more := len(found.differences) - MOST_SHOWN) > 0:
+            self._say(f"and {more:,} more")
+        count = len(found.differences)
+        what = "difference" if count == 1 else "differences"
+        self._say(f"not exact: {count:,} {what} in {events:,} events, {found.values:,} values")
+        if grown:
+            self._say("events arrived meanwhile: stop what sends them, and verify again")
+        return 1
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Outputs:
+    """The last record of each key of leadgen.kpis.v1, and all rejects; reads on where it stopped."""
+
+    def __init__(self, consumer: Any, topics: Topics) -> None:
+        self._consumer = consumer
+        self._topics = topics
+        self._places: list[TopicPartition] = []
+        self._latest: dict[tuple[int, bytes], bytes] = {}
+        self.rejects: Counter[RejectPlace] = Counter()
+        self.has_lost_rejects = False
+        self.complete_until_ms: int | None = None
+
+    async def start(self, places: list[TopicPartition]) -> None:
+        """Go to the beginning of the topics."""
+        self._places = places
+        starts = await _seek_to_start(self._consumer, places)
+        self.has_lost_rejects = any(
+            start for tp, start in starts.items() if tp.topic == self._topics.rejects
+        )
+
+    async def read(self, clock: Clock) -> None:
+        """Read up to what the topics hold now."""
+        ends = await self._consumer.end_offsets(self._places)
+        async for _ in _read(self._consumer, ends, self._take, clock, STALLED_SECONDS):
+            pass
+
+    def records(self, found: Comparison) -> dict[bytes, bytes]:
+        """Return the last value of each key; a key that lives in two partitions is a difference."""
+        records: dict[bytes, bytes] = {}
+        for (_, key), value in self._latest.items():
+            if key in records:
+                found.add(key.decode("utf-8", "replace"), "one partition", "two")
+            records[key] = value
+        return records
+
+    def _take(self, tp: TopicPartition, record: Any) -> None:
+        if tp.topic == self._topics.rejects:
+            self._take_reject(record)
+            return
+        place = (tp.partition, record.key or b"")
+        if record.value is None:
+            self._latest.pop(place, None)
+            return
+        self._latest[place] = record.value
+        until_ms = complete_until_ms(record.value)
+        if until_ms is not None:
+            self.complete_until_ms = max(until_ms, self.complete_until_ms or until_ms)
+
+    def _take_reject(self, record: Any) -> None:
+        told = json.loads(record.value)
+        self.rejects[told["topic"], told["partition"], told["offset"], told["reason"]] += 1
+
+
+async def read_hashes(
+    redis: Redis, scopes: Collection[Scope]
+) -> dict[tuple[Scope, str], dict[str, str]]:
+    """Return every hash of `scopes` and of those that Redis names; empty where there is none."""
+    members = await redis.zrange(SCOPES_KEY, 0, -1)
+    known = list({*scopes, *(scope_of_member(str(member)) for member in members)})
+    hashes: dict[tuple[Scope, str], dict[str, str]] = {}
+    for first in range(0, len(known), _SCOPES_PER_PIPELINE):
+        places = [(s, slot) for s in known[first : first + _SCOPES_PER_PIPELINE] for slot in SLOTS]
+        async with redis.pipeline(transaction=False) as pipeline:
+            for scope, slot in places:
+                pipeline.hgetall(hash_name(slot, scope))
+            hashes.update(zip(places, await pipeline.execute(), strict=True))
+    return hashes
+
+
+# ----------------------------------------------------------------------------- Kafka
+
+
+@asynccontextmanager
+async def _consumer(settings: Settings) -> AsyncIterator[Any]:
+    consumer = AIOKafkaConsumer(
+        **settings.kafka.consumer_options(),
+        isolation_level="read_committed",
+        auto_offset_reset="none",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=100,
+        max_partition_fetch_bytes=4 << 20,
+    )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def _seek_to_start(consumer: Any, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+    consumer.assign(places)
+    starts: dict[TopicPartition, int] = await consumer.beginning_offsets(places)
+    # seek_to_beginning would lose a race with the first reset.
+    for tp, start in starts.items():
+        consumer.seek(tp, start)
+    return starts
+
+
+async def _read(
+    consumer: Any,
+    ends: Mapping[TopicPartition, int],
+    take: Take,
+    clock: Clock,
+    stalled_seconds: float,
+) -> AsyncIterator[dict[TopicPartition, int]]:
+    """Hand every record before `ends` to `take`, and yield the positions after each poll."""
+    positions = {tp: await consumer.position(tp) for tp in ends}
+    heard_at = clock.monotonic_seconds()
+    while unread := [tp for tp in ends if positions[tp] < ends[tp]]:
+        polled = await consumer.getmany(*unread, timeout_ms=500, max_records=_RECORDS_PER_POLL)
+        for tp, fetched in polled.items():
+            for record in _records(fetched):
+                take(tp, record)
+        before = dict(positions)
+        positions.update({tp: await consumer.position(tp) for tp in unread})
+        if positions != before:
+            heard_at = clock.monotonic_seconds()
+        elif clock.monotonic_seconds() - heard_at > stalled_seconds:
+            tp = unread[0]
+            where = f"{tp.topic}/{tp.partition}"
+            raise Problem(where, f"records up to {ends[tp]}", f"none from {positions[tp]} on")
+        yield positions
+        await asyncio.sleep(0)
+
+
+def _records(fetched: list[Any]) -> Iterator[Any]:
+    """Yield records, also where this process fetches whole batches (see streams/transport.py)."""
+    for one in fetched:
+        if isinstance(one, Batch):
+            yield from one.read()
+        else:
+            yield one
+
+
+async def _kafka_problem(settings: Settings, error: BaseException) -> Problem:
+    if isinstance(error, OffsetOutOfRangeError):
+        got = "a broker that has deleted some meanwhile"
+        return Problem("input topics", "all records from the beginning", got)
+    unreachable = await kafka_unreachable(settings.kafka.servers)
+    if "refused" in unreachable.got or "no answer" in unreachable.got:
+        return unreachable
+    got = f"{type(error).__name__}: {error}"
+    return Problem(unreachable.where, "an answer", f"{got:.120}", "see its log")
+
+
+@contextmanager
+def _progress(where: str) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}"),
+        TimeElapsedColumn(),
+        TextColumn(f"from {where}", style="dim"),
+    )
+    # Where nobody looks a bar is only dirt in a log.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield bar
