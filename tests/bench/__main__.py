@@ -78,7 +78,7 @@ def main(
     # The client warns of retries while new topics get their leaders.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     # A table in a file is not cut at 80 columns.
-    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
     try:
         _bench(plan, console, file)
     except (BenchError, MissingPartError, Problem, ServerError) as error:
@@ -103,8 +103,12 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _bench(plan: Plan, console: Console, file: Path | None) -> None:
+    load = os.getloadavg()[0]
     with _place() as place:
-        console.print(f"bench: engine on core {place.engine_core}, everything else on another")
+        console.print(
+            f"bench: engine on core {place.engine_core}, everything else on another; "
+            f"load of the machine before: {load:.1f}"
+        )
         runs = _throughput(plan, place, console)
         latency = _latency(plan, place, console)
     for batch_size, of_size in runs.items():

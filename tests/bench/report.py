@@ -46,6 +46,17 @@ def ratio(engine: str, to: str, runs: Mapping[str, Sequence[Run]]) -> float | No
     return figures(runs[engine]).events_per_second / figures(runs[to]).events_per_second
 
 
+def cpu_ratio(engine: str, to: str, runs: Mapping[str, Sequence[Run]]) -> float | None:
+    """Return how many times as many events as `to` an engine does with a second of processor time.
+
+    Unlike `ratio` it does not count the time that others had the core; None as there.
+    """
+    if engine not in runs or to not in runs:
+        return None
+    mine = figures(runs[engine]).cpu_seconds_per_million
+    return figures(runs[to]).cpu_seconds_per_million / mine
+
+
 def table(batch_size: int, runs: Mapping[str, Sequence[Run]]) -> Table:
     """Return the table for one batch size."""
     rounds = max(len(of_engine) for of_engine in runs.values())
@@ -53,7 +64,8 @@ def table(batch_size: int, runs: Mapping[str, Sequence[Run]]) -> Table:
     title = f"record batches of {batch_size:,} events, {medians}, all totals right"
     shown = Table(title=title, title_justify="left")
     shown.add_column("engine")
-    for name in ("events", "events/s", "CPU s per M", "peak MB", "x faust", "x ceiling"):
+    numbers = ("events", "events/s", "CPU s per M", "peak MB", "x faust", "x ceiling")
+    for name in (*numbers, "x faust by CPU", "x ceiling by CPU"):
         shown.add_column(name, justify="right")
     shown.add_column("lowest-highest")
     for engine, of_engine in runs.items():
@@ -66,6 +78,8 @@ def table(batch_size: int, runs: Mapping[str, Sequence[Run]]) -> Table:
             f"{of.peak_mb:.0f}",
             _text(ratio(engine, "faust", runs), 1),
             _text(ratio(engine, "ceiling", runs), 3),
+            _text(cpu_ratio(engine, "faust", runs), 1),
+            _text(cpu_ratio(engine, "ceiling", runs), 3),
             f"{of.lowest:,.0f}-{of.highest:,.0f}",
         )
     return shown
@@ -102,6 +116,7 @@ def as_json(runs: Runs, latencies: Mapping[str, Latency]) -> dict[str, object]:
 
 def _engine(engine: str, runs: Mapping[str, Sequence[Run]]) -> dict[str, float | None]:
     compared = {f"ratio_to_{to}": ratio(engine, to, runs) for to in ("faust", "ceiling")}
+    compared |= {f"cpu_ratio_to_{to}": cpu_ratio(engine, to, runs) for to in ("faust", "ceiling")}
     rounded = figures(runs[engine])._asdict() | compared
     return {name: None if number is None else round(number, 3) for name, number in rounded.items()}
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tests.bench.measuring import BenchError, Mark, Run, compare
-from tests.bench.report import as_json, figures, ratio
+from tests.bench.report import as_json, cpu_ratio, figures, ratio
 
 
 def a_run(events_per_second: float) -> Run:
@@ -24,6 +24,8 @@ def test_ratio_needs_both_engines() -> None:
 
     assert ratio("leadpulse", "faust", runs) == 100
     assert ratio("leadpulse", "ceiling", runs) is None
+    assert cpu_ratio("leadpulse", "faust", runs) == 100
+    assert cpu_ratio("leadpulse", "ceiling", runs) is None
 
 
 def test_json_names_the_batch_size_unless_it_is_the_one_of_record() -> None:
