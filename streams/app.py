@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, Final, NoReturn
@@ -25,7 +25,7 @@ from kpis.retention import Buckets, Retention
 from streams import transport
 from streams.clock import Clock, SystemClock
 from streams.entities import Entities
-from streams.group import faust_app, partition_sources, source
+from streams.group import faust_app, source
 from streams.intake import Intake
 from streams.merge import Merge
 from streams.metrics import Metrics
@@ -142,14 +142,13 @@ class Worker:
     def _join(self, partitions: int) -> None:
         self.owner.effects = Effects(
             seek=self._seek,
-            pause=self._pause,
-            resume=self._resume,
             watermark=self._watermark,
             publish=self._publish,
             fenced=self.owner.fenced,
             stop_worker=fail_stop,
         )
         self.owner.current_generation = lambda: self.faust.consumer_generation_id
+        self.owner.is_member = self._is_member
         self.owner.on_closed = self.snapshot.drop_shard
         self.owner.after_reopening = self._after_reopening
         self.faust.on_partitions_revoked.connect(self._on_revoked)
@@ -179,30 +178,17 @@ class Worker:
         return found
 
     def _seek(self, topic: str, partition: int, position: int) -> None:
-        async def seek() -> None:
-            await self._consumer.seek(TP(topic, partition), position)
-            shard = self.owner.shards.get(partition)
-            if shard is not None:
-                shard.seek_done(topic)
+        self._start(self._consumer.seek_all({TP(topic, partition): position}))
 
-        self._start(seek())
-
-    def _pause(self, partition: int) -> None:
-        self._consumer.pause_partitions(partition_sources(partition, self._topics))
-
-    def _resume(self, partition: int) -> None:
-        if not self.faust.rebalancing:
-            self._consumer.resume_partitions(partition_sources(partition, self._topics))
+    async def _is_member(self, committed: Mapping[TP, int]) -> bool:
+        shown: bool = await self._consumer.show_positions(committed)
+        return shown
 
     def _after_reopening(self, partition: int) -> None:
-        async def read_on() -> None:
-            shard = self.owner.shards[partition]
-            for topic, position in shard.expected.items():
-                await self._consumer.seek(TP(topic, partition), position)
-            shard.resume()
-            self._resume(partition)
-
-        self._start(read_on())
+        # First resumed, then sought: a chunk that was on its way meanwhile is seen to be a gap.
+        shard = self.owner.shards[partition]
+        shard.resume()
+        self._start(self._consumer.seek_all(shard.positions()))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -232,13 +218,15 @@ class Worker:
 
     def _progress(self) -> dict[str, tuple[Hashable, bool]]:
         """Return by shard what has to change, and whether it has to now."""
+        opening = self.owner.opening
         found: dict[str, tuple[Hashable, bool]] = {
-            "opening of shards": (self.owner.opening_since, self.owner.opening_since is not None)
+            "opening of shards": (opening, opening is not None)
         }
         for partition, shard in list(self.owner.shards.items()):
+            is_open = not shard.is_suspended
             lag = sum(shard.lag().values())
-            reached = (shard.commits, sum(shard.expected.values()))
-            found[f"shard {partition}"] = (reached, lag > 0 and not shard.is_suspended)
+            found[f"shard {partition}"] = (sum(shard.expected.values()), is_open and lag > 0)
+            found[f"commits of shard {partition}"] = (shard.commits, is_open and shard.has_work)
         return found
 
     def _problem(self) -> str | None:
@@ -250,6 +238,8 @@ class Worker:
     async def _beat(self) -> None:
         while True:
             self._watchdog.beat()
+            if self.faust.crashed:
+                fail_stop(f"consumer: expected to run on, got {self.faust.crash_reason!r}")
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _show(self) -> None:
@@ -311,17 +301,15 @@ class Worker:
         if self._redis is not None:
             await self._warn_without_redis()
             await self._redis.start()
-        loops: list[Callable[[], Awaitable[None]]] = [
-            self._beat,
-            self._show,
-        ]
-        if not self._settings.kafka.embedded:
-            loops += [self._show_group_offsets, self._delete_read_records]
+        self._start(self._beat())
         self._watchdog.start()
         self.faust.finalize()
         await self.faust.start()
+        loops: list[Callable[[], Coroutine[Any, Any, None]]] = [self._show]
+        if not self._settings.kafka.embedded:
+            loops += [self._show_group_offsets, self._delete_read_records]
         for work in loops:
-            self._start(work())  # type: ignore[arg-type] # all are coroutines
+            self._start(work())
         await stop.wait()
         await self.stop()
 

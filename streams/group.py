@@ -8,7 +8,6 @@ import faust
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
-from faust.types import TP
 from mode import Service
 
 from streams.owner import Owner
@@ -33,6 +32,11 @@ class ShardRecovery(Recovery):
     owner: Owner
     sources: tuple[str, ...]
     fail: Callable[[str], None]
+
+    async def on_rebalance(self, *args: Any, **kwargs: Any) -> None:
+        """Take the assignment that the shards will be opened for."""
+        self.owner.begin_assignment()
+        await super().on_rebalance(*args, **kwargs)
 
     @Service.task
     async def _restart_recovery(self) -> None:
@@ -139,11 +143,6 @@ def source(app: faust.App, *topics: str, partitions: int) -> faust.ChannelT[Any]
         partitions=partitions,
     )
     return channel
-
-
-def partition_sources(partition: int, topics: Topics) -> set[TP]:
-    """Return a shard's partition of every source."""
-    return {TP(topic, partition) for topic in topics.sources}
 
 
 def _credentials(kafka: Kafka) -> SASLCredentials | SSLCredentials | None:

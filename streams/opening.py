@@ -61,10 +61,13 @@ class TransactionalProducer:
     async def transact(self, batches: list[Encoded]) -> None:
         """Write the batches in one transaction; every one of them is confirmed before it ends."""
         await self._producer.begin_transaction()
-        sent = [
-            await self._producer.send_batch(b.batch, b.topic, partition=b.partition)
-            for b in batches
-        ]
+        # When it breaks, aiokafka tells every one of these; we raise the first and know the others.
+        _know(self._producer._txn_manager.wait_for_transaction_end())  # noqa: SLF001
+        sent = []
+        for b in batches:
+            delivery = await self._producer.send_batch(b.batch, b.topic, partition=b.partition)
+            _know(delivery)
+            sent.append(delivery)
         await asyncio.gather(*sent)
         await self._producer.commit_transaction()
         for batch in batches:
@@ -75,9 +78,14 @@ class TransactionalProducer:
             await self.start()
 
     async def stop(self) -> None:
-        """Close the connections."""
+        """Close the connections; a transaction under way is left to whoever opens the shard next."""
         if self._producer is not None:
             await self._producer.stop()
+
+
+def _know(future: "asyncio.Future[Any]") -> None:
+    """Keep asyncio from reporting that nobody asked for the exception of `future`."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def fence(shard: Shard, settings: Settings) -> TransactionalProducer:
@@ -134,8 +142,10 @@ async def _read_changelogs(consumer: Any, shard: Shard) -> None:
         polled = await consumer.getmany(*unread, timeout_ms=500, max_records=BATCHES_PER_TURN)
         for tp, batches in polled.items():
             for batch in batches:
-                for record in batch.read():
+                records = batch.read()
+                for record in records:
                     tables[tp].load(record.key, record.value)
+                shard.rows_read += len(records)
             read_to[tp] = batches[-1].end
             # Other shards go on between two turns.
             await asyncio.sleep(0)

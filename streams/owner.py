@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -41,12 +41,14 @@ class Owner:
         self._accept_loss = accept_loss
         self.shards: dict[int, Shard] = {}
         self.generation = -1
-        self._opening: set[int] = set()
-        self.opening_since: float | None = None
-        self._fenced_at: list[float] = []
+        self._is_revoked = False
+        self._opening: list[Shard] = []
+        self._fenced_at: dict[int, list[float]] = {}
         self._reopening: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self.effects: Effects | None = None
         self.current_generation: Callable[[], int] = lambda: -1
+        self.is_member: Callable[[Mapping[TP, int]], Awaitable[bool]] = _always
         self.on_closed: Callable[[int], None] = lambda _partition: None
         self.after_reopening: Callable[[int], None] = lambda _partition: None
 
@@ -71,26 +73,48 @@ class Owner:
     def positions(self) -> Mapping[TP, int]:
         """Return where to read on, for every source of every open shard."""
         return {
-            TP(topic, partition): position
-            for partition, shard in self.shards.items()
-            for topic, position in shard.expected.items()
+            tp: position
+            for shard in self.shards.values()
+            for tp, position in shard.positions().items()
         }
+
+    def wanted(self) -> Set[TP]:
+        """Return the source partitions of the shards that take chunks now."""
+        return {
+            tp
+            for shard in self.shards.values()
+            if not (shard.is_suspended or shard.is_paused)
+            for tp in shard.positions()
+        }
+
+    @property
+    def opening(self) -> tuple[int, int] | None:
+        """How many shards are being opened and how many rows of them were read, None if none is."""
+        if not self._opening:
+            return None
+        return len(self._opening), sum(shard.rows_read for shard in self._opening)
 
     # ------------------------------------------------------------------------- rebalances
 
     async def revoke(self) -> None:
         """Stop all shards and commit what they have; what takes too long is discarded."""
+        self._is_revoked = True
+        commits = {}
         for shard in self.shards.values():
             shard.suspend()
-        commits = [asyncio.create_task(shard.commit()) for shard in self.shards.values()]
+            commits[asyncio.create_task(shard.commit())] = shard
         if not commits:
             return
         _, late = await asyncio.wait(commits, timeout=HAND_OVER_SECONDS)
-        for shard, commit in zip(list(self.shards.values()), commits, strict=False):
-            if commit in late:
-                log.info("shard discarded partition=%d cause=slow_commit", shard.partition)
-                shard.was_clean = False
-                commit.cancel()
+        for commit in late:
+            shard = commits[commit]
+            log.info("shard discarded partition=%d cause=slow_commit", shard.partition)
+            shard.was_clean = False
+            commit.cancel()
+
+    def begin_assignment(self) -> None:
+        """Take note that the group has given out the partitions anew; `assign` follows, perhaps later."""
+        self._is_revoked = False
 
     async def assign(self, sources: Mapping[str, frozenset[int]], generation: int) -> bool:
         """Open the shards of a new assignment; False if another rebalance came in between.
@@ -101,9 +125,11 @@ class Owner:
         """
         wanted = self._shards_of(sources)
         is_next = generation == self.generation + 1
+        for reopening in self._reopening:
+            reopening.cancel()
         for partition, shard in list(self.shards.items()):
-            if partition not in wanted or not (is_next and shard.was_clean and not shard.is_closed):
-                await self._close(partition)
+            if partition not in wanted or not (is_next and shard.was_clean):
+                self._close(partition)
         self.generation = generation
         missing = sorted(wanted - self.shards.keys())
         if not await self._open_all(missing, generation):
@@ -124,9 +150,6 @@ class Owner:
 
     async def _open_all(self, partitions: Iterable[int], generation: int) -> bool:
         tasks = [asyncio.create_task(self._open(p, generation)) for p in partitions]
-        if not tasks:
-            return generation == self.current_generation()
-        self.opening_since = time.monotonic()
         try:
             opened = await asyncio.gather(*tasks)
         except BaseException:
@@ -134,30 +157,39 @@ class Owner:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
-        finally:
-            self.opening_since = None
-        return all(opened)
+        return all(opened) and self._is_current(generation)
+
+    def _is_current(self, generation: int) -> bool:
+        return generation == self.current_generation() and not self._is_revoked
 
     async def _open(self, partition: int, generation: int) -> bool:
-        started = time.monotonic()
-        shard = self._make_shard(partition)
         # A stale opener would fence the rightful owner.
-        if generation != self.current_generation():
+        if not self._is_current(generation):
             return False
-        producer = await opening.fence(shard, self._settings)
+        shard = self._make_shard(partition)
+        self._opening.append(shard)
         try:
-            if generation != self.current_generation():
-                await producer.stop()
+            return await self._fence_and_read(shard, generation)
+        finally:
+            self._opening.remove(shard)
+
+    async def _fence_and_read(self, shard: Shard, generation: int) -> bool:
+        started = time.monotonic()
+        partition = shard.partition
+        producer = await opening.fence(shard, self._settings)
+        is_open = False
+        try:
+            if not self._is_current(generation):
                 return False
             positions = await opening.read_tables(
                 shard, self._settings, accept_loss=self._accept_loss
             )
-            if generation != self.current_generation():
+            is_open = self._is_current(generation)
+        finally:
+            if not is_open:
                 await producer.stop()
-                return False
-        except BaseException:
-            await producer.stop()
-            raise
+        if not is_open:
+            return False
         epoch, lineage = producer.epoch, opening.lineage(shard)
         shard.start(
             positions,
@@ -171,16 +203,29 @@ class Owner:
         log.info("shard opened partition=%d rows=%d seconds=%.2f", partition, rows, seconds)
         return True
 
-    async def _close(self, partition: int) -> None:
+    def _close(self, partition: int) -> None:
         shard = self.shards.pop(partition)
         self.on_closed(partition)
-        await shard.close()
+        shard.abandon()
+        # Behind us: a producer flushes before it stops, and the broker may not answer.
+        self._remember(self._closing, asyncio.create_task(_retire(shard)))
 
     async def close(self) -> None:
         """Commit what can be committed, and close all shards."""
         await self.revoke()
         for partition in list(self.shards):
-            await self._close(partition)
+            self._close(partition)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=HAND_OVER_SECONDS)
+
+    def _remember(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        task.add_done_callback(self._stop_if_failed)
+
+    def _stop_if_failed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._require_effects().stop_worker(f"{task.get_name()}: {error!r}")
 
     # ------------------------------------------------------------------------- fencing
 
@@ -190,24 +235,27 @@ class Owner:
             return
         log.warning("shard fenced partition=%d", shard.partition)
         now = time.monotonic()
-        self._fenced_at = [at for at in self._fenced_at if now - at < FENCED_WITHIN_SECONDS] + [now]
-        if len(self._fenced_at) > MOST_FENCED * max(1, self._deployment.partitions):
+        times = self._fenced_at.setdefault(shard.partition, [])
+        times[:] = [at for at in times if now - at < FENCED_WITHIN_SECONDS] + [now]
+        if len(times) > MOST_FENCED:
             self._require_effects().stop_worker(
-                f"shard {shard.partition}: expected one owner, got fenced {len(self._fenced_at)}"
+                f"shard {shard.partition}: expected one owner, got fenced {len(times)}"
                 f" times in {FENCED_WITHIN_SECONDS:.0f} s; is there another deployment with the"
                 f" app_id {self._settings.app_id}?"
             )
-        task = asyncio.create_task(self._reopen(shard, self.generation))
-        self._reopening.add(task)
-        task.add_done_callback(self._reopening.discard)
+        self._close(shard.partition)
+        reopening = self._reopen(shard, self.generation)
+        self._remember(self._reopening, asyncio.create_task(reopening))
 
     async def _reopen(self, shard: Shard, generation: int) -> None:
+        """Open a fenced shard again once the group has said that it is still ours."""
         partition = shard.partition
-        if self.shards.get(partition) is shard:
-            await self._close(partition)
+        committed = {TP(topic, partition): position for topic, position in shard.committed.items()}
         await asyncio.sleep(FENCED_PAUSE_SECONDS)
-        if generation != self.current_generation() or partition in self.shards:
-            return
+        while not await self.is_member(committed):
+            if not self._is_current(generation):
+                return
+            await asyncio.sleep(FENCED_PAUSE_SECONDS)
         try:
             if await self._open(partition, generation):
                 self.after_reopening(partition)
@@ -220,3 +268,14 @@ class Owner:
             msg = "owner: expected to be joined to a consumer, got a call before"
             raise RuntimeError(msg)
         return self.effects
+
+
+async def _always(_committed: Mapping[TP, int]) -> bool:
+    return True
+
+
+async def _retire(shard: Shard) -> None:
+    try:
+        await shard.close()
+    except (KafkaError, OSError) as error:
+        log.info("producer not stopped partition=%d: %r", shard.partition, error)

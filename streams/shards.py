@@ -18,6 +18,7 @@ from aiokafka.errors import (
     InvalidTxnState,
     ProducerFenced,
 )
+from faust.types import TP
 from msgspec import msgpack
 
 from streams.outbox import Encoded, Outbox
@@ -31,8 +32,12 @@ log = logging.getLogger(__name__)
 COMMIT_SECONDS: Final = 30.0
 MOST_UNCOMMITTED_BYTES: Final = 32 << 20
 MOST_UNCOMMITTED_SECONDS: Final = 5.0
+MOST_IDLE_SECONDS: Final = 1.0
 BACKLOG_RECORDS: Final = 5_000
 MOST_GAPS: Final = 3
+GAP_SECONDS: Final = 1.0
+"""So long what was on its way when a seek was asked for may still arrive."""
+
 MOST_RECORDS_PER_PRODUCER: Final = 1 << 30
 """aiokafka's sequence numbers do not wrap."""
 
@@ -76,8 +81,6 @@ class Effects:
     """What a shard asks of the rest of the worker."""
 
     seek: Callable[[str, int, int], None]
-    pause: Callable[[int], None]
-    resume: Callable[[int], None]
     watermark: Callable[[str, int], Watermark]
     publish: Callable[[list[ScopeView]], None]
     fenced: Callable[["Shard"], None]
@@ -105,17 +108,18 @@ class Shard:
         self.expected: dict[str, int] = {}
         self.committed: dict[str, int] = {}
         self._gaps: Counter[str] = Counter()
-        self._seeking: set[str] = set()
+        self._sought_at: dict[str, float] = {}
         self._effects: Effects | None = None
         self._producer: Producer | None = None
         self._committing: asyncio.Task[None] | None = None
         self._committer: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._work_since: float | None = None
-        self._is_paused = False
+        self.is_paused = False
         self.is_suspended = True
         self.is_closed = False
         self.was_clean = True
+        self.rows_read = 0
         self.commits = 0
         self.confirmed_at = self._clock.monotonic_seconds()
 
@@ -144,13 +148,17 @@ class Shard:
         for stage in self._stages:
             stage.restore()
         self._committer = asyncio.create_task(self._commit_on_and_on())
+        self._committer.add_done_callback(self._committer_ended)
 
     def resume(self) -> None:
         """Work on after a rebalance that left the shard here; what was not applied is read again."""
-        self.expected = dict(self.expected)
-        self._seeking.clear()
+        self._sought_at.clear()
         self.is_suspended = False
         self.confirmed_at = self._clock.monotonic_seconds()
+
+    def positions(self) -> dict[TP, int]:
+        """Return where to read on, for every source."""
+        return {TP(topic, self.partition): at for topic, at in self.expected.items()}
 
     # ------------------------------------------------------------------------- applying
 
@@ -164,14 +172,16 @@ class Shard:
         if chunk.start != expected:
             self._seek_back(chunk, expected)
             return
-        self._seeking.discard(chunk.topic)
+        self._sought_at.pop(chunk.topic, None)
         self._gaps.pop(chunk.topic, None)
         self._stage_of[chunk.topic].apply(chunk)
         self.expected[chunk.topic] = chunk.end
         self._account()
 
     def _seek_back(self, chunk: Chunk, expected: int) -> None:
-        if chunk.topic in self._seeking:
+        now = self._clock.monotonic_seconds()
+        sought_at = self._sought_at.get(chunk.topic)
+        if sought_at is not None and now - sought_at < GAP_SECONDS:
             return
         self._gaps[chunk.topic] += 1
         if self._gaps[chunk.topic] > MOST_GAPS:
@@ -187,12 +197,8 @@ class Shard:
             expected,
             chunk.start,
         )
-        self._seeking.add(chunk.topic)
+        self._sought_at[chunk.topic] = now
         self._require_effects().seek(chunk.topic, chunk.partition, expected)
-
-    def seek_done(self, topic: str) -> None:
-        """Take note that a seek after a gap has been done: the next gap is a new one."""
-        self._seeking.discard(topic)
 
     def _account(self) -> None:
         now = self._clock.monotonic_seconds()
@@ -200,24 +206,19 @@ class Shard:
             self._work_since = now
         if self.uncommitted_bytes() > MOST_UNCOMMITTED_BYTES:
             self._hurry.set()
-            self._pause()
+            self.is_paused = True
         elif now - self._work_since > MOST_UNCOMMITTED_SECONDS:
-            self._pause()
+            self.is_paused = True
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something was applied that no commit has taken up yet."""
+        return self._work_since is not None
 
     def uncommitted_bytes(self) -> int:
         """Return about how much the next commit will write."""
         tables = sum(table.dirty_bytes for table in self.tables.values())
         return tables + sum(stage.pending_bytes for stage in self._stages)
-
-    def _pause(self) -> None:
-        if not self._is_paused:
-            self._is_paused = True
-            self._require_effects().pause(self.partition)
-
-    def _unpause(self) -> None:
-        if self._is_paused:
-            self._is_paused = False
-            self._require_effects().resume(self.partition)
 
     # ------------------------------------------------------------------------- committing
 
@@ -245,17 +246,29 @@ class Shard:
                 if self.merge.has_more:
                     self._hurry.set()
 
+    def _committer_ended(self, committer: "asyncio.Task[None]") -> None:
+        if not committer.cancelled() and (error := committer.exception()) is not None:
+            self._require_effects().stop_worker(
+                f"shard {self.partition}: expected to commit on, got {error!r}"
+            )
+
     def _is_due(self) -> bool:
         effects = self._require_effects()
         for topic in self._deployment.topics.inputs.values():
             self.intake.caught_up(topic, effects.watermark(topic, self.partition))
-        return any(stage.is_due() for stage in self._stages)
+        if any(stage.is_due() for stage in self._stages):
+            return True
+        # Positions that only passed markers are written too, if later.
+        since = self._work_since
+        now = self._clock.monotonic_seconds()
+        return since is not None and now - since >= MOST_IDLE_SECONDS
 
     async def commit(self) -> None:
         """Write everything since the last commit in one transaction, one commit at a time."""
         while self._committing is not None:
             await asyncio.shield(self._committing)
-        if self.is_closed:
+        # After a failure nobody knows what was written; what it took from the tables is gone from here.
+        if self.is_closed or not self.was_clean:
             return
         # A task of its own: whoever waits for it may be cancelled, the transaction may not.
         self._committing = asyncio.create_task(self._commit())
@@ -277,7 +290,7 @@ class Shard:
         self.commits += 1
         self.confirmed_at = self._clock.monotonic_seconds()
         if not self.is_closed:
-            self._unpause()
+            self.is_paused = False
             self._require_effects().publish(views)
         metrics = self._deployment.metrics
         self.tally.report(metrics)
@@ -317,11 +330,15 @@ class Shard:
         """Apply and commit nothing more until `resume`."""
         self.is_suspended = True
 
-    async def close(self) -> None:
-        """Stop working; what was not committed is forgotten."""
+    def abandon(self) -> None:
+        """Stop working at once; what was not committed is forgotten, and a commit under way is nobody's."""
         self.is_closed = self.is_suspended = True
         if self._committer is not None:
             self._committer.cancel()
+
+    async def close(self) -> None:
+        """Stop working and close the connections."""
+        self.abandon()
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await producer.stop()

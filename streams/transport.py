@@ -7,7 +7,7 @@ both are pinned in pyproject.toml for that.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +25,9 @@ OWN_PER_MESSAGE = 16
 """Records of our own topics are packed: each holds as much work as thousands of volume events."""
 
 BATCHES_PER_POLL = 200
+_POLL_SECONDS = 0.25
+_PAUSE_SECONDS = 0.02
+_GROUP_COMMIT_SECONDS = 5.0
 
 
 class Record(Protocol):
@@ -128,11 +131,15 @@ def _slices(batch: Batch, limit: int) -> Iterator[Batch]:
     yield Batch(start, batch.end, records)
 
 
-class Positions(Protocol):
+class Readers(Protocol):
     """What the consumer asks the shards."""
 
     def positions(self) -> Mapping[TP, int]:
-        """Return where to read on, for every partition of the shards that are open."""
+        """Return where to read on, for every source partition of the shards that are open."""
+        ...
+
+    def wanted(self) -> Set[TP]:
+        """Return the source partitions of the shards that take chunks now."""
         ...
 
 
@@ -156,6 +163,16 @@ class _ByPartition:
                 yield tp, chunk
 
 
+class _Forgetful(dict[TP, int | None]):
+    """Where Faust notes what it has delivered: kept empty, or it drops what is read again after a seek."""
+
+    def __missing__(self, tp: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        pass
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread with the settings it does not expose."""
 
@@ -171,12 +188,13 @@ class Consumer(driver.Consumer):
     """Faust's consumer over chunks; positions are the shards'."""
 
     consumer_thread = ConsumerThread
-    shards: Positions
+    shards: Readers
     own_topics: frozenset[str] = frozenset()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.scheduler = _ByPartition(self.own_topics)  # type: ignore[assignment] # Faust's type wants records
+        self._read_offset = _Forgetful()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -199,12 +217,18 @@ class Consumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
 
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, None]:  # noqa: ASYNC109 - Faust's
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type] # mode's own Event
+        # A copy: the other thread looks at it while shards come, go and pause.
+        wanted = frozenset(self._get_active_partitions() & self.shards.wanted())
         # Faust throws away the first poll after a rebalance; its records would be a hole.
-        if self.app.rebalancing:
-            await asyncio.sleep(0.02)
-            return {}
-        return await super()._getmany(active_partitions, timeout)
+        if self.app.rebalancing or not wanted:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            return {}, None
+        polled = await self._getmany(wanted, min(timeout, _POLL_SECONDS))  # type: ignore[arg-type]
+        # None: Faust would drop the records of partitions that were paused meanwhile.
+        return polled, None
 
     def ack(self, message: Any) -> bool:
         """Forget the message: what has been read is committed by the shard's transaction."""
@@ -218,8 +242,19 @@ class Consumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Seek every partition of the open shards to its position."""
-        for tp, position in self.shards.positions().items():
-            await self.seek(tp, position)
+        await self.seek_all(self.shards.positions())
+
+    async def seek_all(self, positions: Mapping[TP, int]) -> None:
+        """Seek partitions, those that are assigned."""
+        # In the consumer's thread, or the fetcher may move on in between.
+        await self._thread.call_thread(self._seek_in_thread, dict(positions))
+
+    async def _seek_in_thread(self, positions: Mapping[TP, int]) -> None:
+        consumer = self._thread._ensure_consumer()  # noqa: SLF001
+        assigned = consumer.assignment()
+        for tp, position in positions.items():
+            if (partition := TopicPartition(*tp)) in assigned:
+                consumer.seek(partition, position)
 
     def watermark(self, topic: str, partition: int) -> Watermark:
         """Return the end of a partition as of its last fetch."""
@@ -233,24 +268,33 @@ class Consumer(driver.Consumer):
         fetched_ms = state.timestamp
         return Watermark(state.highwater or 0, fetched_ms)
 
-    async def show_positions(self, positions: Mapping[TP, int]) -> None:
-        """Commit positions as group offsets for lag tools, best effort; nothing here reads them."""
-        consumer = self._thread._ensure_consumer()  # noqa: SLF001
+    async def show_positions(self, positions: Mapping[TP, int]) -> bool:
+        """Commit positions as group offsets for lag tools, best effort; nothing here reads them.
+
+        Return whether the group took them, which it does only from a member of its present generation.
+        """
         offsets = {
-            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(position, "")
+            TopicPartition(*tp): OffsetAndMetadata(position, "")
             for tp, position in positions.items()
         }
         try:
-            await self._thread.call_thread(consumer.commit, offsets)
-        except KafkaError as error:
+            await self._thread.call_thread(self._commit_in_thread, offsets)
+        except (KafkaError, TimeoutError) as error:
             self.log.info("Group offsets not committed: %r", error)
+            return False
+        return True
+
+    async def _commit_in_thread(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        # aiokafka tries for ever, and the thread has only two hands.
+        async with asyncio.timeout(_GROUP_COMMIT_SECONDS):
+            await self._thread._ensure_consumer().commit(offsets)  # noqa: SLF001
 
 
-def transport_for(shards: Positions, own_topics: frozenset[str]) -> type[driver.Transport]:
+def transport_for(shards: Readers, own_topics: frozenset[str]) -> type[driver.Transport]:
     """Return the Faust transport whose consumer seeks to the positions of `shards`.
 
     Args:
-        shards: Asked for positions after each assignment.
+        shards: Asked for positions after each assignment, and before each poll for what to read.
         own_topics: Topics whose records are packed by us.
     """
     consumer = type("ShardConsumer", (Consumer,), {"shards": shards, "own_topics": own_topics})
