@@ -1,0 +1,1 @@
+"""Kills, pauses and cut-off connections, and what the numbers are afterwards."""

@@ -1,0 +1,239 @@
+"""Storms: events go in while workers are killed and paused; afterwards every number must be exact.
+
+`python -m tests.faults.storm --seed 7 --events 60000 --faults 8 --workers 2`, or `make storm ARGS=…`.
+"""
+
+import argparse
+import asyncio
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+
+from streams import topics
+from streams.settings import Settings, load
+from streams.simulate import Plan as TrafficPlan
+from streams.simulate import schedule
+from tests.faults.reading_back import NotConsumedError, reject_faults, wait_until_consumed
+from tests.faults.workers import Workers
+from tests.parts.kafka_broker import KafkaBroker
+from tests.parts.redis_server import RedisServer
+
+FIRST_FAULT_SECONDS: Final = 6.0
+GAP_SECONDS: Final = (3.0, 9.0)
+PAUSE_SECONDS: Final = (3.0, 14.0)
+"""Longer than the session (10 s) in part."""
+
+BROKER_DOWN_SECONDS: Final = 2.0
+READ_SECONDS: Final = 180.0
+VERIFY_SECONDS: Final = 240.0
+PATIENCE_SECONDS: Final = 0.02
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a storm is made of; `rate` is events a second, by default so that they outlast the faults."""
+
+    seed: int = 1
+    events: int = 60_000
+    faults: int = 8
+    workers: int = 2
+    partitions: int = 4
+    broker_faults: int = 0
+    rate: float | None = None
+
+    @property
+    def events_per_second(self) -> float:
+        """How fast events are sent."""
+        seconds = FIRST_FAULT_SECONDS + (self.faults + self.broker_faults) * sum(GAP_SECONDS) / 2
+        return self.rate or self.events / seconds
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a storm; `differences` is empty if every number is exact."""
+
+    differences: list[str] = field(default_factory=list)
+    verdict: str = ""
+    exits: dict[int, int] = field(default_factory=dict)
+    tracebacks: int = 0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+
+class Storm:
+    """One storm on a broker and a Redis of its own."""
+
+    def __init__(self, plan: Plan, directory: Path, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._say = say
+        self._random = Random(plan.seed)
+        self._began = time.monotonic()
+        self._broken: dict[str, str] = {}
+
+    async def run(self) -> Outcome:
+        """Let it rage, wait until all is calm, and compare."""
+        with ExitStack() as stack:
+            broker = stack.enter_context(KafkaBroker())
+            redis = stack.enter_context(RedisServer())
+            environment = {
+                "LEADPULSE_KAFKA": broker.bootstrap,
+                "LEADPULSE_REDIS": redis.url,
+                "LEADPULSE_CONFIG": "",
+            }
+            settings = load(environment)
+            await topics.create(settings, self._plan.partitions)
+            workers = Workers(self._plan.workers, environment, self._directory)
+            stack.callback(workers.close)
+            workers.start()
+            return await self._rage(settings, environment, broker, workers)
+
+    async def _rage(
+        self, settings: Settings, environment: dict[str, str], broker: KafkaBroker, workers: Workers
+    ) -> Outcome:
+        self._began = time.monotonic()
+        sending = asyncio.create_task(self._send(settings))
+        try:
+            await self._break_things(broker, workers)
+            self._note("last fault done")
+            await sending
+            self._note(f"{self._plan.events:,} events sent")
+        finally:
+            sending.cancel()
+            workers.resume()
+        outcome = Outcome()
+        try:
+            await wait_until_consumed(settings, READ_SECONDS)
+        except NotConsumedError as error:
+            outcome.differences.append(str(error))
+        self._note("all consumed")
+        outcome.differences += await reject_faults(settings, self._broken)
+        outcome.differences += self._verify(environment, outcome)
+        outcome.exits = dict(workers.exits)
+        outcome.tracebacks = sum(worker.tracebacks() for worker in workers.all)
+        return outcome
+
+    async def _break_things(self, broker: KafkaBroker, workers: Workers) -> None:
+        plan, random = self._plan, self._random
+        kinds = ["worker"] * plan.faults + ["broker"] * plan.broker_faults
+        random.shuffle(kinds)
+        await asyncio.sleep(FIRST_FAULT_SECONDS)
+        for kind in kinds:
+            worker = random.choice(workers.all)
+            if kind == "broker":
+                self._note("broker: killed and started again")
+                broker.kill()
+                await asyncio.sleep(BROKER_DOWN_SECONDS)
+                broker.start()
+            elif random.random() < 0.5:
+                self._note(f"worker {worker.number}: killed")
+                worker.kill()
+            else:
+                seconds = random.uniform(*PAUSE_SECONDS)
+                self._note(f"worker {worker.number}: paused for {seconds:.1f} s")
+                worker.pause(seconds)
+            await asyncio.sleep(random.uniform(*GAP_SECONDS))
+
+    async def _send(self, settings: Settings) -> None:
+        names = topics.topics_of(settings).inputs
+        plan = TrafficPlan(
+            seed=self._plan.seed, rate=self._plan.events_per_second, events=self._plan.events
+        )
+        producer = AIOKafkaProducer(
+            **settings.kafka.client_options(),
+            acks="all",
+            enable_idempotence=True,
+            request_timeout_ms=180_000,
+            linger_ms=5,
+        )
+        await producer.start()
+        try:
+            started = time.monotonic()
+            deliveries: list[tuple[str, Any]] = []
+            for due, record in schedule(plan, time.time_ns() // 1_000_000):
+                wait = due - (time.monotonic() - started)
+                if wait > PATIENCE_SECONDS:
+                    await asyncio.sleep(wait)
+                name = names[record.topic]
+                delivery = await producer.send(name, record.value, key=record.key or None)
+                if record.broken:
+                    deliveries.append((record.broken, delivery))
+            await producer.flush()
+            for reason, delivery in deliveries:
+                place = await delivery
+                self._broken[f"{place.topic}/{place.partition}/{place.offset}"] = reason
+        finally:
+            await producer.stop()
+
+    def _verify(self, environment: dict[str, str], outcome: Outcome) -> list[str]:
+        program = Path(sys.executable).with_name("leadpulse")
+        done = subprocess.run(
+            [program, "verify"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=VERIFY_SECONDS,
+            check=False,
+        )
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        outcome.verdict = lines[-1] if lines else ""
+        if done.returncode == 0:
+            return []
+        return lines or [f"verify: expected exit status 0, got {done.returncode}"]
+
+    def _note(self, what: str) -> None:
+        self._say(f"{time.monotonic() - self._began:6.1f} s  {what}")
+
+
+def run(plan: Plan, directory: Path, say: Callable[[str], None] = print) -> Outcome:
+    """Run one storm; worker logs go to `directory`."""
+    return asyncio.run(Storm(plan, directory, say).run())
+
+
+def main() -> int:
+    """Run the storm that the command line asks for, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.storm", description=__doc__)
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--events", type=int, default=Plan.events)
+    parser.add_argument("--faults", type=int, default=Plan.faults)
+    parser.add_argument("--workers", type=int, default=Plan.workers)
+    parser.add_argument("--partitions", type=int, default=Plan.partitions)
+    parser.add_argument("--broker-faults", type=int, default=Plan.broker_faults)
+    parser.add_argument("--rate", type=float, default=None, help="events a second")
+    parser.add_argument("--logs", type=Path, help="keep the worker logs here")
+    arguments = vars(parser.parse_args())
+    kept: Path | None = arguments.pop("logs")
+    # It says of each retry that it is one.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    directory = kept or Path(tempfile.mkdtemp(prefix="leadpulse-storm-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    outcome = run(Plan(**arguments), directory, lambda line: print(line, flush=True))
+    exits = ", ".join(f"{times} x {status}" for status, times in outcome.exits.items())
+    print(f"workers ended by themselves: {exits or 'never'}; tracebacks: {outcome.tracebacks}")
+    for difference in outcome.differences:
+        print(difference)
+    if not outcome.is_exact:
+        print(f"worker logs: {directory}")
+        return 1
+    if kept is None:
+        shutil.rmtree(directory)
+    print(outcome.verdict)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
