@@ -19,8 +19,8 @@ from kpis.reading import Refused, Rules, normal_campaign, normal_channel
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE: Final = timedelta(minutes=1)
 # The contract counts years as written: near the ends of its range only the reader can tell.
-_FIRST: Final = datetime(2000, 1, 2, tzinfo=UTC)
-_LAST: Final = datetime(2100, 12, 30, tzinfo=UTC)
+_FIRST: Final = (datetime(2000, 1, 2, tzinfo=UTC) - _EPOCH) // _MINUTE
+_LAST: Final = (datetime(2100, 12, 30, tzinfo=UTC) - _EPOCH) // _MINUTE
 _MINUTE_MS: Final = 60_000
 _OCCURRED_AT: Final = attrgetter("occurred_at")
 _SLICE: Final = 400
@@ -75,7 +75,7 @@ class Shape:
         fields = [(name, kind) for name, kind in _FIELDS[topic].items() if name in names]
         struct = msgspec.defstruct("Shape", fields, forbid_unknown_fields=True, gc=False)
         self.names = names
-        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct).decode
+        self.decode: Callable[[Any], Any] = msgspec.json.Decoder(struct).decode
         self.quotes = sum(2 if kind is bool else 4 for _, kind in fields)
         telling = [name for name in _TELLING if name in names]
         self.telling = telling
@@ -100,7 +100,7 @@ class VolumeCounter:
         self._topic = topic
         self._rules = rules
         self._shapes: list[Shape] = []
-        self._pending: dict[tuple[int, Shape], dict[tuple[Any, ...], int]] = {}
+        self._pending: dict[Shape, dict[int, _Run]] = {}
 
     def count(self, values: Sequence[bytes | None], timestamp_ms: int) -> list[int]:
         """Count what can be counted, and return the indices of what the reader must see, in order.
@@ -119,11 +119,15 @@ class VolumeCounter:
     def _count_slice(self, values: Sequence[bytes | None], timestamp_ms: int) -> list[int]:
         shape = self._shapes[0] if self._shapes else None
         if shape is not None and self._all_alike(values, shape):
-            return self._count_alike(values, shape, timestamp_ms)  # type: ignore[arg-type] # no None is alike
-        return [i for i, value in enumerate(values) if not self._count_one(value, timestamp_ms)]
+            events = _decoded(values, shape)
+            if events is not None:
+                return self._count_events(events, values, shape, timestamp_ms)
+        return self._count_mixed(values, timestamp_ms)
 
     def learn(self, value: bytes) -> None:
         """Remember the shape of a record that the reader has accepted as a volume event without a remark."""
+        if not _is_plain(value):
+            return
         fields = msgspec.json.decode(value, type=dict[str, Any])
         names = frozenset(fields)
         allowed = _FIELDS[self._topic]
@@ -138,8 +142,9 @@ class VolumeCounter:
         """Return what was counted since the last time."""
         taken = [
             Counted(minute, *place, amount)
-            for (minute, shape), cells in self._pending.items()
-            for key, amount in cells.items()
+            for shape, runs in self._pending.items()
+            for minute, run in runs.items()
+            for key, amount in run.cells.items()
             if amount and (place := shape.known[key]) is not None
         ]
         self._pending = {}
@@ -159,18 +164,46 @@ class VolumeCounter:
             and max(map(len, values)) <= self._rules.max_bytes  # type: ignore[arg-type]
         )
 
-    def _count_alike(self, values: Sequence[bytes], shape: Shape, timestamp_ms: int) -> list[int]:
-        try:
-            events = [*map(shape.decode, values)]
-        except msgspec.MsgspecError:
-            # They are not alike after all, so the sum of their quotation marks proves nothing.
-            return [i for i, value in enumerate(values) if not self._count_one(value, timestamp_ms)]
+    def _count_mixed(self, values: Sequence[bytes | None], timestamp_ms: int) -> list[int]:
+        """Count records of several shapes, those with equally many quotation marks together."""
+        left: list[int] = []
+        groups: dict[int, list[int]] = {}
+        for index, value in enumerate(values):
+            if value is None or len(value) > self._rules.max_bytes or not _is_plain(value):
+                left.append(index)
+            else:
+                groups.setdefault(value.count(b'"'), []).append(index)
+        for quotes, indices in groups.items():
+            group = [values[index] for index in indices]
+            left += [indices[i] for i in self._count_group(group, quotes, timestamp_ms)]
+        return sorted(left)
+
+    def _count_group(
+        self, values: Sequence[bytes | None], quotes: int, timestamp_ms: int
+    ) -> list[int]:
+        for index, shape in enumerate(self._shapes):
+            if shape.quotes != quotes:
+                continue
+            events = _decoded(values, shape)
+            if events is not None:
+                # Producers' records come in runs: try this shape first from now on.
+                self._shapes.insert(0, self._shapes.pop(index))
+                return self._count_events(events, values, shape, timestamp_ms)
+        if len(values) == 1:
+            return [0]
+        # Shapes that differ may have equally many marks: each record by itself then.
+        each = (self._count_group([value], quotes, timestamp_ms) for value in values)
+        return [index for index, left in enumerate(each) if left]
+
+    def _count_events(
+        self, events: list[Any], values: Sequence[bytes | None], shape: Shape, timestamp_ms: int
+    ) -> list[int]:
         if self._count_together(events, values, shape, timestamp_ms):
             return []
         return self._count_apart(events, values, shape, timestamp_ms)
 
     def _count_together(
-        self, events: list[Any], values: Sequence[bytes], shape: Shape, timestamp_ms: int
+        self, events: list[Any], values: Sequence[bytes | None], shape: Shape, timestamp_ms: int
     ) -> bool:
         """Count events that are all of one minute and of known places, without a step per event."""
         times = [*map(_OCCURRED_AT, events)]
@@ -188,7 +221,7 @@ class VolumeCounter:
         return True
 
     def _count_apart(
-        self, events: list[Any], values: Sequence[bytes], shape: Shape, timestamp_ms: int
+        self, events: list[Any], values: Sequence[bytes | None], shape: Shape, timestamp_ms: int
     ) -> list[int]:
         left: list[int] = []
         cells: dict[tuple[Any, ...], int] = {}
@@ -207,42 +240,23 @@ class VolumeCounter:
                 cells[key] = cells.get(key, 0) + 1
         return left
 
-    def _count_one(self, value: bytes | None, timestamp_ms: int) -> bool:
-        if value is None or len(value) > self._rules.max_bytes or not _is_plain(value):
-            return False
-        quotes = value.count(b'"')
-        for index, shape in enumerate(self._shapes):
-            if quotes != shape.quotes:
-                continue
-            try:
-                event = shape.decode(value)
-            except msgspec.MsgspecError:
-                continue
-            # Producers' records come in runs: try this shape first from now on.
-            self._shapes.insert(0, self._shapes.pop(index))
-            return self._count_event(event, value, shape, timestamp_ms)
-        return False
-
-    def _count_event(self, event: Any, value: bytes, shape: Shape, timestamp_ms: int) -> bool:
-        found = self._run(event.occurred_at, value, shape, timestamp_ms)
-        key = shape.key(event)
-        if found is None or self._place(shape, key) is None:
-            return False
-        found.cells[key] = found.cells.get(key, 0) + 1
-        return True
-
     def _run(
-        self, occurred_at: datetime, value: bytes, shape: Shape, timestamp_ms: int
+        self, occurred_at: datetime, value: bytes | None, shape: Shape, timestamp_ms: int
     ) -> _Run | None:
-        if not _FIRST <= occurred_at < _LAST:
-            return None
         minute = (occurred_at - _EPOCH) // _MINUTE
-        low = _EPOCH + minute * _MINUTE
-        # The decoder rounds a fraction of more than six digits; the contract cuts it.
-        is_rounded_up = occurred_at == low and _ROUNDED_UP in value
-        if minute * _MINUTE_MS > timestamp_ms or is_rounded_up:
+        run = self._pending.setdefault(shape, {}).get(minute) or self._new_run(minute, shape)
+        if run is None or minute * _MINUTE_MS > timestamp_ms:
             return None
-        return _Run(low, low + _MINUTE, self._pending.setdefault((minute, shape), {}))
+        # The decoder rounds a fraction of more than six digits; the contract cuts it.
+        is_rounded_up = occurred_at == run.low and _ROUNDED_UP in (value or b"")
+        return None if is_rounded_up else run
+
+    def _new_run(self, minute: int, shape: Shape) -> _Run | None:
+        if not _FIRST <= minute < _LAST:
+            return None
+        low = _EPOCH + minute * _MINUTE
+        run = self._pending[shape][minute] = _Run(low, low + _MINUTE, {})
+        return run
 
     def _place(self, shape: Shape, key: tuple[Any, ...]) -> _Place | None:
         if key not in shape.known:
@@ -274,6 +288,14 @@ def volume_facts(topic: str, *, is_bot: bool, viewable: bool) -> tuple[str, ...]
     if is_bot:
         return (f"invalid_{topic}",)
     return (topic, "viewable_impressions") if viewable else (topic,)
+
+
+def _decoded(values: Sequence[bytes | None], shape: Shape) -> list[Any] | None:
+    """Return the values as events, None unless all have the shape."""
+    try:
+        return [*map(shape.decode, values)]
+    except (msgspec.MsgspecError, TypeError):
+        return None
 
 
 def _is_plain(text: bytes) -> bool:
