@@ -29,8 +29,23 @@ T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def _mend_paragraphs(command: click.Command) -> None:
+    # A raw docstring only spells click's mark of a paragraph that is left as it is.
+    if command.help is not None:
+        command.help = command.help.replace(r"\b", "\b")
+
+
 class OneLineErrors(click.Group):
     """A group whose commands report a problem in one line on stderr, without a traceback."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _mend_paragraphs(self)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command."""
+        _mend_paragraphs(cmd)
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; exit status 2 for a wrong setting, 1 for any other problem."""
@@ -164,7 +179,7 @@ def simulate(config: Path | None, /, kafka: str | None, broken_share: float, **h
     click.echo(f"sent {_records(sent):,} events, seed {plan.seed}: {parts}")
 
 
-@main.group(name="import")
+@main.group(name="import", cls=OneLineErrors)
 def import_() -> None:
     r"""Turn exports of advertising platforms into events.
 
