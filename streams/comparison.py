@@ -248,9 +248,12 @@ def shown_by_record(value: bytes) -> Shown:
 
 
 def complete_until_ms(value: bytes) -> int | None:
-    """Return up to when everything was counted when a record was written, None if it was unknown."""
-    text = json.loads(value).get("complete_until")
-    return None if text is None else round(datetime.fromisoformat(text).timestamp() * 1000)
+    """Return up to when everything was counted when a record was written, None if it does not say."""
+    try:
+        text = json.loads(value)["complete_until"]
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _parsed(key: bytes) -> Key | None:

@@ -60,9 +60,11 @@ def run(settings: Settings, console: Console | None = None) -> int:
     return asyncio.run(verify(settings, console or Console()))
 
 
-async def verify(settings: Settings, console: Console, clock: Clock | None = None) -> int:
-    """Do what `run` does, in a running loop."""
-    verifier = Verifier(settings, console, clock or SystemClock())
+async def verify(
+    settings: Settings, console: Console, settle_seconds: float = SETTLE_SECONDS
+) -> int:
+    """Do what `run` does, in a running loop; outputs get `settle_seconds` to come to agree."""
+    verifier = Verifier(settings, console, SystemClock(), settle_seconds)
     try:
         return await verifier.run()
     except (KafkaError, OSError) as error:
@@ -72,8 +74,11 @@ async def verify(settings: Settings, console: Console, clock: Clock | None = Non
 class Verifier:
     """One comparison of one deployment."""
 
-    def __init__(self, settings: Settings, console: Console, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, console: Console, clock: Clock, settle_seconds: float
+    ) -> None:
         self._settings = settings
+        self._settle_seconds = settle_seconds
         self._topics: Topics = topics_of(settings)
         self._console = console
         self._clock = clock
@@ -164,7 +169,7 @@ class Verifier:
         expected = Expected(
             result, self._catalog, self._settings.channels.expects_cost, self._buckets
         )
-        deadline = self._clock.monotonic_seconds() + SETTLE_SECONDS
+        deadline = self._clock.monotonic_seconds() + self._settle_seconds
         while True:
             found = await self._compare(expected, result)
             left_seconds = deadline - self._clock.monotonic_seconds()
@@ -277,8 +282,12 @@ class _Outputs:
             self.complete_until_ms = max(until_ms, self.complete_until_ms or until_ms)
 
     def _take_reject(self, record: Any) -> None:
-        told = json.loads(record.value)
-        self.rejects[told["topic"], told["partition"], told["offset"], told["reason"]] += 1
+        try:
+            told = json.loads(record.value)
+            place = (told["topic"], told["partition"], told["offset"], told["reason"])
+        except (ValueError, TypeError, KeyError):
+            place = ("no reject", record.offset, 0, "malformed")
+        self.rejects[place] += 1
 
 
 async def read_hashes(
