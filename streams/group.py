@@ -100,6 +100,9 @@ def faust_app(
         def _new_transport(self) -> Any:
             return transport(self.conf.broker_consumer, self)
 
+        def _create_directories(self) -> None:
+            """Make none: tables live in memory, and the place may be read-only."""
+
     app = App(
         settings.app_id,
         broker=[f"kafka://{server.strip()}" for server in settings.kafka.servers.split(",")],
