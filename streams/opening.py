@@ -45,6 +45,8 @@ class TransactionalProducer:
             max_batch_size=_BATCH_BYTES,
             max_request_size=_REQUEST_BYTES,
             acks="all",
+            # The embedded broker keeps little of each partition, and of that what it takes compressed.
+            compression_type="lz4" if self._settings.kafka.embedded else None,
         )
         await self._producer.start()
         self._records = {}
