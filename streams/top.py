@@ -28,9 +28,8 @@ REDIS_SECONDS = 5.0
 # So many of the scopes that changed last are looked at; a terminal shows far fewer.
 MOST_SCOPES = 2_000
 NONE = "\N{EN DASH}"
-# A table that is cut off says nothing; on a narrow terminal these columns are left out.
-NARROW_COLUMNS = 116
-LEFT_OUT = ("impressions", "revenue")
+# A table that is cut off says nothing: on a terminal narrower than that, these are left out.
+LEFT_OUT = ((116, ("impressions", "revenue")), (96, ("clicks", "sales")))
 PAPER_COLUMNS = 124
 NUMBERS = ("impressions", "clicks", "CTR", "spend", "leads", "CPL", "sales", "revenue", "ROI")
 REASONS = {
@@ -97,7 +96,8 @@ def render(
     for name in ("channel", "campaign"):
         # Names may break into lines; numbers may not.
         table.add_column(name, min_width=6, overflow="fold")
-    numbers = [name for name in NUMBERS if width >= NARROW_COLUMNS or name not in LEFT_OUT]
+    left_out = {name for needed, names in LEFT_OUT if width < needed for name in names}
+    numbers = [name for name in NUMBERS if name not in left_out]
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     for part in (whole, channels, campaigns[:most_campaigns]):

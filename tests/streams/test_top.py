@@ -88,6 +88,12 @@ def test_narrow_table_leaves_columns_out_and_cuts_no_number() -> None:
     assert "-50%" in text
 
 
+def test_names_fit_a_terminal_of_eighty_columns() -> None:
+    scope = Scope("microsoft_ads", "competitor-search")
+    text = text_of([a_view(scope, cost="59697.88", leads="1")], width=80)
+    assert "microsoft_ads  competitor-search " in text
+
+
 def test_table_without_numbers_says_what_to_look_at() -> None:
     assert "is a worker running?" in text_of([])
 
