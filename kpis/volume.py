@@ -124,10 +124,10 @@ class VolumeCounter:
                 return self._count_events(events, values, shape, timestamp_ms)
         return self._count_mixed(values, timestamp_ms)
 
-    def learn(self, value: bytes) -> None:
-        """Remember the shape of a record that the reader has accepted as a volume event without a remark."""
+    def learn(self, value: bytes) -> bool:
+        """Remember the shape of a record that the reader accepted without a remark; tell if it is new."""
         if not _is_plain(value):
-            return
+            return False
         fields = msgspec.json.decode(value, type=dict[str, Any])
         names = frozenset(fields)
         allowed = _FIELDS[self._topic]
@@ -135,8 +135,10 @@ class VolumeCounter:
             isinstance(field, bool if allowed[name] is bool else str)
             for name, field in fields.items()
         )
-        if fits and all(shape.names != names for shape in self._shapes):
+        is_new = fits and all(shape.names != names for shape in self._shapes)
+        if is_new:
             self._shapes = [Shape(self._topic, names), *self._shapes[: _SHAPES - 1]]
+        return is_new
 
     def take(self) -> list[Counted]:
         """Return what was counted since the last time."""

@@ -1,6 +1,7 @@
 """The worker: the one place that joins settings, topics, shards, publishers and Faust."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -51,6 +52,7 @@ GROUP_OFFSET_SECONDS: Final = 5.0
 DELETE_SECONDS: Final = 3_600.0
 DELETE_MARGIN: Final = 1_000
 STOP_SECONDS: Final = 10.0
+COLLECT_AFTER: Final = 100_000
 _DAY_MINUTES: Final = 24 * 60
 _DAY_MS: Final = _DAY_MINUTES * 60_000
 
@@ -366,6 +368,7 @@ def run_worker(settings: Settings, *, accept_loss: bool = False) -> int:
 
 async def _run(settings: Settings, *, accept_loss: bool) -> int:
     partitions = await partitions_of(settings)
+    _collect_rarely()
     worker = Worker(settings, partitions, accept_loss=accept_loss)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -379,6 +382,13 @@ async def _run(settings: Settings, *, accept_loss: bool) -> int:
         todo = "set LEADPULSE_METRICS to a free one"
         raise Problem(where, "an address to listen on", reason, todo) from error
     return 0
+
+
+def _collect_rarely() -> None:
+    """Let the collector look for cycles seldom: a batch is thousands of objects that live for a moment."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 20, 100)
 
 
 def set_up_logging() -> None:

@@ -69,14 +69,12 @@ class Intake:
             if not records:
                 continue
             timestamp_ms = records[-1].timestamp
-            counter = self._counters.get(short)
-            if counter is not None:
+            if short in self._counters:
                 bound_ms = min(records[0].timestamp, timestamp_ms)
-                left = counter.count([record.value for record in records], bound_ms)
-                self._tally.outcome(short, ACCEPTED, len(records) - len(left))
-                records = [records[i] for i in left]
-            for record in records:
-                self._read(short, chunk, record)
+                self._count_records(short, chunk, records, bound_ms)
+            else:
+                for record in records:
+                    self._read(short, chunk, record)
         self.positions[chunk.topic] = chunk.end
         if timestamp_ms:
             self._has_read = True
@@ -85,28 +83,41 @@ class Intake:
             self._arrived_ms = max(self._arrived_ms, timestamp_ms)
             self._raise_mark(chunk.topic, timestamp_ms - SKEW_MS)
 
-    def _read(self, short: str, chunk: Chunk, record: Record) -> None:
+    def _count_records(
+        self, short: str, chunk: Chunk, records: list[Record], bound_ms: int
+    ) -> None:
+        """Count what the counter knows how to, and read the others until one of them teaches it more."""
+        counter = self._counters[short]
+        while records:
+            left = counter.count([record.value for record in records], bound_ms)
+            self._tally.outcome(short, ACCEPTED, len(records) - len(left))
+            records = [records[i] for i in left]
+            taught = (i for i, record in enumerate(records, 1) if self._read(short, chunk, record))
+            records = records[next(taught, len(records)) :]
+
+    def _read(self, short: str, chunk: Chunk, record: Record) -> bool:
+        """Take one record and tell whether volume events like it can be counted from now on."""
         try:
             reading = read(short, record.value, record.timestamp, self._rules)
         except Refused as refused:
             self._reject(short, refused, chunk, record)
-            return
+            return False
         except Ignored as ignored:
             self._tally.outcome(short, IGNORED)
             self._tally.remarked(ignored.why)
-            return
+            return False
         if reading.unknown_fields:
             self._tally.remarked("unknown_field", reading.unknown_fields)
         if reading.is_test:
             self._tally.outcome(short, "test")
-            return
+            return False
         self._see(short, reading.event, record.timestamp)
-        if self._count(short, reading.event):
-            self._tally.outcome(short, ACCEPTED)
-            if not reading.unknown_fields and record.value is not None:
-                self._counters[short].learn(record.value)
-        else:
+        if not self._count(short, reading.event):
             self._forward(short, reading.event, chunk, record)
+            return False
+        self._tally.outcome(short, ACCEPTED)
+        is_plain = record.value is not None and not reading.unknown_fields
+        return is_plain and self._counters[short].learn(record.value or b"")
 
     def _reject(self, short: str, refused: Refused, chunk: Chunk, record: Record) -> None:
         place = (chunk.topic, chunk.partition, record.offset)
