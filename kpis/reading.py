@@ -136,9 +136,19 @@ def _reading(topic: str, fields: Fields, timestamp_ms: int, value: bytes) -> Rea
     digest = hashlib.sha256(value).digest()[:8]
     reader, known = _READERS[type_name]
     event = reader(fields, Envelope(event_id, source, occurred_ms, recorded_ms, digest))
+    if isinstance(event, CostSnapshot | CountsReported):
+        _refuse_future_row(fields, event.reported_ms, timestamp_ms)
     if not known.issuperset(fields.members):
         unknown += len(fields.members.keys() - known)
     return Reading(event, is_test, unknown)
+
+
+def _refuse_future_row(fields: Fields, reported_ms: int, timestamp_ms: int) -> None:
+    # A row counts minute by minute up to then: one from next year would be half a million minutes.
+    if reported_ms > timestamp_ms + DAY_MS and timestamp_ms >= 0:
+        refuse_field(
+            fields, "future_time", "reported_at", "at most 24 h after the record's timestamp"
+        )
 
 
 def _type_name(topic: str, fields: Fields) -> str:
@@ -327,6 +337,8 @@ def _reported_ms(fields: Fields, period: _Period) -> int:
     reported_ms = fields.required_instant("reported_at")
     if reported_ms < period.start_ms:
         refuse_field(fields, "bad_period", "reported_at", "no time before period_start")
+    if period.as_of_ms(reported_ms) > reported_ms + DAY_MS:
+        refuse_field(fields, "bad_period", "as_of", "at most 24 h after reported_at")
     return reported_ms
 
 

@@ -28,7 +28,7 @@ _VOLUME: Final = ("impressions", "clicks")
 
 
 class Intake:
-    """What one shard has read of the inputs since its last commit; it keeps nothing longer."""
+    """What one shard has read of the inputs since its last commit; it keeps little longer."""
 
     name = "intake"
 
@@ -36,6 +36,7 @@ class Intake:
         self._shard = context.partition
         self._deployment = context.deployment
         self._tally = context.tally
+        self._memo = context.tables["positions"]
         self._rules = context.deployment.rules
         topics = context.deployment.topics
         self._short = {full: short for short, full in topics.inputs.items()}
@@ -56,7 +57,9 @@ class Intake:
         self._has_read = False
 
     def restore(self) -> None:
-        """Do nothing: between commits there is nothing to keep."""
+        """Take up the newest event time, which other shards may not have been told yet."""
+        if (row := self._memo.get(self.name.encode())) is not None:
+            self._newest_minute = int(row)
 
     # ------------------------------------------------------------------------- reading
 
@@ -194,6 +197,8 @@ class Intake:
         for key, value in self._rejects:
             outbox.put(self._deployment.topics.rejects, self._shard, key, value)
         self._forwards = {}
+        if self._has_read:
+            self._memo.put(self.name.encode(), str(self._newest_minute).encode())
         self._rejects = []
         self.pending_bytes = 0
         self._first_ms = None

@@ -13,7 +13,7 @@ import msgspec
 
 from kpis.catalog import Catalog
 from kpis.cells import Cell, Cells
-from kpis.facts import Facts, Scope
+from kpis.facts import OVERALL, Facts, Scope
 from kpis.retention import LIFETIME_BUCKET, Grain
 from kpis.windows import Window, WindowValues, key_of, record
 from streams.messages import PERIOD, Delta, decode_delta, decode_envelope
@@ -144,6 +144,14 @@ class Merge:
             if cell not in dirty:
                 dirty.add(cell)
                 self._index(scope, cell)
+                if scope.channel is not None and scope.campaign_id is None:
+                    self._show_overall(cell)
+
+    def _show_overall(self, cell: Cell) -> None:
+        """Publish the whole's cell too: a channel's first fact may make its cost a missing one."""
+        overall = self._scopes.get(OVERALL)
+        if overall is not None and overall.has(*cell):
+            self._dirty.setdefault(OVERALL, set()).add(cell)
 
     def _open_scope(self, scope: Scope) -> Cells:
         cells = self._scopes.get(scope)

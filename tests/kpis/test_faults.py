@@ -159,6 +159,8 @@ FAULTS: list[tuple[str, Mapping[str, object], str, str]] = [
             ({"period_end": "2026-02-28"}, "bad_period", "period_end"),
             ({"period_start": "2025-01-24"}, "bad_period", "period_end"),
             ({"as_of": "2026-02-28T23:59:59Z"}, "bad_period", "as_of"),
+            ({"as_of": "2026-03-30T00:00:00Z", "period_end": "2026-03-31"}, "bad_period", "as_of"),
+            ({"reported_at": "2026-04-30T00:00:00Z"}, "future_time", "reported_at"),
             ({"reported_at": "2026-02-28T23:59:59Z"}, "bad_period", "reported_at"),
             ({"time_zone": "Mars/Olympus"}, "unknown_time_zone", "time_zone"),
             ({"time_zone": "right/UTC"}, "unknown_time_zone", "time_zone"),
