@@ -115,7 +115,7 @@ def faust_app(
         broker_request_timeout=_REQUEST_SECONDS,
         broker_commit_interval=_NEVER_SECONDS,
         consumer_auto_offset_reset="none",
-        consumer_max_fetch_size=4 << 20,
+        consumer_max_fetch_size=1 << 20,
         store="memory://",
         topic_partitions=partitions,
         topic_allow_declare=False,
