@@ -181,10 +181,8 @@ class Demo:
 
         dropped = await _dropped(self._settings)
         if dropped:
-            return (
-                f"not verified: the embedded broker keeps 5 MB a partition; gone: {dropped}",
-                FAULT,
-            )
+            what = f"not verified: the broker in memory keeps 5 MB a partition, gone: {dropped}"
+            return f"{what}; take fewer --seconds or a lower --rate", FAULT
         # It waits for the worker, so the table comes after it, and what it says after the table.
         said = Console(file=io.StringIO(), width=self._out.width)
         status = await verify(self._settings, said)

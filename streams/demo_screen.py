@@ -101,7 +101,10 @@ class Lines:
         if not self._next_seconds:
             names = ("CPL: all", *_PAID)
             self._say("".join(("   s  events  leads", *(f"  {name}" for name in names))))
-        self._next_seconds = moment.seconds - moment.seconds % LINE_SECONDS + LINE_SECONDS
+        # The first line may come shortly before a full five seconds.
+        self._next_seconds = LINE_SECONDS * (
+            (moment.seconds + LINE_SECONDS / 2) // LINE_SECONDS + 1
+        )
         fields = {view.scope: view.fields for view in moment.views}
         leads = fields[OVERALL].get("leads", "0")
         self._say(f"{moment.seconds:4.0f}{moment.sent:8,}{int(leads):7,}{_cpls(fields)}")

@@ -146,7 +146,7 @@ def test_a_line_comes_every_five_seconds(capsys: pytest.CaptureFixture[str]) -> 
             lines.show(Moment(float(second), 1, [a_view()]))
 
     shown = capsys.readouterr().out.splitlines()[2:]
-    assert [int(line.split()[0]) for line in shown] == [3, 5, 10, 15, 20]
+    assert [int(line.split()[0]) for line in shown] == [3, 10, 15, 20]
 
 
 def test_nothing_is_shown_before_there_is_a_kpi(capsys: pytest.CaptureFixture[str]) -> None:
