@@ -1,0 +1,115 @@
+"""What the documents say is so: tables are complete, examples are accepted, files exist."""
+
+import re
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from kpis.catalog import Catalog
+from kpis.events import TOPICS
+from kpis.reading import read
+from streams import settings
+from streams.settings import SECTIONS, Settings, load
+from streams.topics import topics_of
+
+ROOT = Path(__file__).parent.parent
+NOW_MS = 1_795_000_000_000
+
+
+def rows_of(text: str, *heading: str) -> list[tuple[str, ...]]:
+    """Return the rows of the table with this heading, without the quotation marks of code."""
+    lines = text.splitlines()
+    first = lines.index(f"| {' | '.join(heading)} |") + 2
+    rows = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        rows.append(tuple(cell.strip().strip("`") for cell in line.strip("|").split("|")))
+    return rows
+
+
+def document(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, ZoneInfo):
+        return value.key
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value) if value not in ("", {}) else "empty"
+
+
+def test_reference_lists_every_setting_with_its_variable_and_default() -> None:
+    expected = [
+        (
+            name if section == settings.GENERAL else f"{section}.{name}",
+            variable,
+            shown(getattr(SECTIONS[section](), name)),
+        )
+        for variable, (section, name) in settings._variables().items()
+    ]
+    rows = rows_of(document("docs/settings.md"), "key", "variable", "default", "meaning")
+
+    assert [row[:3] for row in rows] == expected
+    assert all(row[3].endswith(".") for row in rows)
+
+
+def test_example_of_a_settings_file_is_accepted(tmp_path: Path) -> None:
+    example = re.search(r"```toml\n(.*?)```", document("docs/settings.md"), re.DOTALL)
+    assert example is not None
+    file = tmp_path / "leadpulse.toml"
+    file.write_text(example[1], encoding="utf-8")
+
+    assert load({"LEADPULSE_KAFKA_SASL_PASSWORD": "secret"}, file).channels.expects_cost("email")
+
+
+def test_readme_lists_every_kpi_of_the_catalogue() -> None:
+    expected = [
+        (kpi.name, kpi.formula, kpi.unit, kpi.reason)
+        for kpi in Catalog(Settings().funnel.stages).kpis
+    ]
+    rows = rows_of(document("README.md"), "KPI", "formula", "unit", "undefined")
+
+    assert [(n, f.replace("\N{MULTIPLICATION SIGN}", "*"), u, r) for n, f, u, r in rows] == [
+        (n, f.replace(" - ", " \N{MINUS SIGN} "), u, r) for n, f, u, r in expected
+    ]
+
+
+def test_readme_has_an_example_of_each_type_that_is_accepted_as_it_stands() -> None:
+    example = re.search(r"```json\n(# leadgen.*?)```", document("README.md"), re.DOTALL)
+    assert example is not None
+    short = {full: name for name, full in topics_of(Settings()).inputs.items()}
+    found, topic = set(), ""
+    for line in example[1].splitlines():
+        if line.startswith("# "):
+            topic = short[line.removeprefix("# ")]
+            continue
+        reading = read(topic, line.encode(), NOW_MS, Settings().rules())
+        assert reading.unknown_fields == 0
+        found.add(re.findall(r'"type": "(.*?)"', line)[0])
+
+    assert found == {kind for kinds in TOPICS.values() for kind in kinds}
+
+
+def test_documents_name_only_files_that_exist() -> None:
+    for name in ("README.md", "docs/settings.md", "docs/decisions.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", document(name)):
+            assert ((ROOT / name).parent / target).is_file(), f"{name}: {target}"
+
+
+def test_compose_opens_ports_to_this_machine_only() -> None:
+    ports = re.findall(r"ports: \[(.*?)\]", document("docker-compose.yml"))
+
+    assert len(ports) == 3
+    assert all(port.startswith('"127.0.0.1:') for port in ports)
+
+
+def test_image_runs_without_root_and_with_the_uv_of_the_makefile() -> None:
+    image = document("deploy/Dockerfile")
+    pinned = re.search(r"UV_VERSION := (\S+)", document("Makefile"))
+
+    assert pinned is not None
+    assert f"/uv:{pinned[1]} " in image
+    assert re.search(r"^USER (?!0|root)", image, re.MULTILINE)
