@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
-from typing import Final
+from typing import Final, Protocol
 
 from aiokafka.errors import KafkaError
 from faust.types import TP
@@ -12,7 +12,7 @@ from faust.types import TP
 from streams import opening
 from streams.problems import Problem
 from streams.settings import Settings
-from streams.shards import Effects, GapError, Shard, is_fenced
+from streams.shards import Effects, GapError, Producer, Shard, is_fenced
 from streams.stages import Deployment
 from streams.transport import Chunk
 
@@ -22,6 +22,19 @@ HAND_OVER_SECONDS: Final = 3.0
 FENCED_PAUSE_SECONDS: Final = 2.0
 FENCED_WITHIN_SECONDS: Final = 60.0
 MOST_FENCED: Final = 3
+
+
+Fence = Callable[[Shard, Settings], Awaitable[Producer]]
+
+
+class ReadTables(Protocol):
+    """What reads a shard's tables back; see `opening.read_tables`."""
+
+    async def __call__(
+        self, shard: Shard, settings: Settings, *, accept_loss: bool
+    ) -> dict[str, int]:
+        """Return where to read every source on."""
+        ...
 
 
 class Owner:
@@ -34,7 +47,11 @@ class Owner:
         make_shard: Callable[[int], Shard],
         *,
         accept_loss: bool = False,
+        fence: Fence = opening.fence,
+        read_tables: ReadTables = opening.read_tables,
     ) -> None:
+        self._fence = fence
+        self._read_tables = read_tables
         self._deployment = deployment
         self._settings = settings
         self._make_shard = make_shard
@@ -176,12 +193,12 @@ class Owner:
     async def _fence_and_read(self, shard: Shard, generation: int) -> bool:
         started = time.monotonic()
         partition = shard.partition
-        producer = await opening.fence(shard, self._settings)
+        producer = await self._fence(shard, self._settings)
         is_open = False
         try:
             if not self._is_current(generation):
                 return False
-            positions = await opening.read_tables(
+            positions = await self._read_tables(
                 shard, self._settings, accept_loss=self._accept_loss
             )
             is_open = self._is_current(generation)

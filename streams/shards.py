@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -231,20 +232,34 @@ class Shard:
         }
 
     async def _commit_on_and_on(self) -> None:
+        begun = self._clock.monotonic_seconds()
         while not self.is_closed:
-            is_behind = sum(self.lag().values()) > BACKLOG_RECORDS
-            commit = self._settings.commit
-            interval_ms = commit.backlog_ms if is_behind else commit.interval_ms
-            try:
-                async with asyncio.timeout(interval_ms / 1000):
-                    await self._hurry.wait()
-            except TimeoutError:
-                pass
+            await self._wait_from(begun)
             self._hurry.clear()
-            if not self.is_suspended and self._is_due():
-                await self.commit()
-                if self.merge.has_more:
-                    self._hurry.set()
+            begun = self._clock.monotonic_seconds()
+            await self.commit_if_due()
+            if self.merge.has_more and not self.is_suspended:
+                self._hurry.set()
+
+    async def _wait_from(self, begun: float) -> None:
+        """Wait until the interval since `begun` is over, the longer one while there is a backlog."""
+        commit = self._settings.commit
+        soon, late = begun + commit.interval_ms / 1000, begun + commit.backlog_ms / 1000
+        while not self._hurry.is_set():
+            now = self._clock.monotonic_seconds()
+            is_behind = sum(self.lag().values()) > BACKLOG_RECORDS
+            if now >= (late if is_behind else soon):
+                return
+            # Looks again at each short interval: the backlog may have ended meanwhile.
+            pause = min(late, max(soon, now + commit.interval_ms / 1000 / 4)) - now
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._hurry.wait()
+
+    async def commit_if_due(self) -> None:
+        """Commit if there is something to write, unless suspended."""
+        if not self.is_suspended and self._is_due():
+            await self.commit()
 
     def _committer_ended(self, committer: "asyncio.Task[None]") -> None:
         if not committer.cancelled() and (error := committer.exception()) is not None:

@@ -258,6 +258,10 @@ class Consumer(driver.Consumer):
             if (partition := TopicPartition(*tp)) in assigned:
                 consumer.seek(partition, position)
 
+    def highwater(self, tp: TP) -> int:  # noqa: ARG002 - Faust's
+        """Return 0: Faust's monitor wants it for each message, and aiokafka fails if `tp` was revoked."""
+        return 0
+
     def watermark(self, topic: str, partition: int) -> Watermark:
         """Return the end of a partition as of its last fetch."""
         consumer = self._thread._consumer  # noqa: SLF001

@@ -112,12 +112,12 @@ def _behind(found: Positions, ends: Positions) -> Positions:
 
 
 async def _ends(settings: Settings, names: list[str]) -> Positions:
-    found: Positions = {}
-    async with _consumer(settings) as consumer:
-        for name in names:
-            ends = await consumer.end_offsets(await _assign(consumer, settings, name))
-            found |= {(tp.topic, tp.partition): end for tp, end in ends.items()}
-    return found
+    count = await partitions_of(settings)
+    partitions = [TopicPartition(name, p) for name in names for p in range(count)]
+    # Of the log itself, not of what is committed: a transaction may be under way.
+    async with AIOKafkaConsumer(**settings.kafka.client_options()) as consumer:
+        ends = await consumer.end_offsets(partitions)
+    return {(tp.topic, tp.partition): end for tp, end in ends.items()}
 
 
 def _consumer(settings: Settings) -> Any:
