@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from msgspec import msgpack
@@ -11,10 +12,8 @@ from streams.outbox import Encoded
 from streams.problems import Problem
 from streams.settings import Settings
 from streams.shards import LAYOUT, LINEAGE, MOST_RECORDS_PER_PRODUCER, Shard
+from streams.tables import Table
 from streams.topics import Topics
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 FENCE_SECONDS: Final = 60.0
 READ_SECONDS: Final = 600.0
@@ -120,27 +119,54 @@ async def read_tables(shard: Shard, settings: Settings, *, accept_loss: bool) ->
         fetch_max_wait_ms=100,
         max_partition_fetch_bytes=4 << 20,
     )
-    await consumer.start()
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            await _read_changelogs(consumer, shard)
-        return await _positions(consumer, shard, settings, accept_loss=accept_loss)
-    finally:
-        await consumer.stop()
-
-
-async def _read_changelogs(consumer: Any, shard: Shard) -> None:
+    topics = Topics(settings.topics.prefix, settings.app_id)
+    sources = [TopicPartition(topic, shard.partition) for topic in topics.sources]
     tables = {
         TopicPartition(table.changelog, shard.partition): table for table in shard.tables.values()
     }
+    await consumer.start()
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            logs = await _logs(consumer, [*sources, *tables])
+            await _read_changelogs(consumer, shard, tables, logs)
+    finally:
+        await consumer.stop()
+    _check_layout(shard, settings)
+    stored = shard.stored_positions()
+    inputs = topics.inputs.values()
+    is_from_end = settings.kafka.start == "end"
+    return {
+        tp.topic: logs[tp].end
+        if is_from_end and tp.topic in inputs and tp.topic not in stored
+        else _position(tp, logs[tp], stored.get(tp.topic), accept_loss=accept_loss)
+        for tp in sources
+    }
+
+
+class Log(NamedTuple):
+    """The positions of the first record that is left and behind the last one."""
+
+    first: int
+    end: int
+
+
+async def _logs(consumer: Any, partitions: list[Any]) -> dict[Any, Log]:
+    # All topics at once; it would ask for each that it does not know, and wait each time.
+    await consumer._client.set_topics({tp.topic for tp in partitions})  # noqa: SLF001
+    firsts = await consumer.beginning_offsets(partitions)
+    ends = await consumer.end_offsets(partitions)
+    return {tp: Log(firsts[tp], ends[tp]) for tp in partitions}
+
+
+async def _read_changelogs(
+    consumer: Any, shard: Shard, tables: Mapping[Any, Table], logs: Mapping[Any, Log]
+) -> None:
+    # At once: aiokafka looks for a position by itself, and seek_to_beginning would lose that race.
     consumer.assign(list(tables))
-    starts = await consumer.beginning_offsets(list(tables))
-    ends = await consumer.end_offsets(list(tables))
-    # seek_to_beginning would lose a race with the first reset.
-    for tp, start in starts.items():
-        consumer.seek(tp, start)
-    read_to = dict(starts)
-    while unread := [tp for tp in tables if read_to[tp] < ends[tp]]:
+    for tp in tables:
+        consumer.seek(tp, logs[tp].first)
+    read_to = {tp: logs[tp].first for tp in tables}
+    while unread := [tp for tp in tables if read_to[tp] < logs[tp].end]:
         polled = await consumer.getmany(*unread, timeout_ms=500, max_records=BATCHES_PER_TURN)
         for tp, batches in polled.items():
             for batch in batches:
@@ -155,28 +181,14 @@ async def _read_changelogs(consumer: Any, shard: Shard) -> None:
         table.loaded()
 
 
-async def _positions(
-    consumer: Any, shard: Shard, settings: Settings, *, accept_loss: bool
-) -> dict[str, int]:
-    topics = Topics(settings.topics.prefix, settings.app_id)
-    _check_layout(shard, settings)
-    sources = [TopicPartition(topic, shard.partition) for topic in topics.sources]
-    starts = await consumer.beginning_offsets(sources)
-    ends = await consumer.end_offsets(sources)
-    stored = shard.stored_positions()
-    positions: dict[str, int] = {}
-    for tp in sources:
-        first, end = starts[tp], ends[tp]
-        position = stored.get(tp.topic)
-        if position is None:
-            is_input = tp.topic in topics.inputs.values()
-            position = end if is_input and settings.kafka.start == "end" else first
-        elif not first <= position <= end:
-            if not accept_loss:
-                raise _lost(tp, position, first, end)
-            position = first
-        positions[tp.topic] = position
-    return positions
+def _position(tp: Any, log: Log, stored: int | None, *, accept_loss: bool) -> int:
+    if stored is None:
+        return log.first
+    if log.first <= stored <= log.end:
+        return stored
+    if accept_loss:
+        return log.first
+    raise _lost(tp, stored, log.first, log.end)
 
 
 def _lost(tp: Any, position: int, first: int, end: int) -> Problem:

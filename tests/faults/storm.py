@@ -67,6 +67,7 @@ class Outcome:
     verdict: str = ""
     exits: dict[int, int] = field(default_factory=dict)
     tracebacks: int = 0
+    logs: list[str] = field(default_factory=list)
 
     @property
     def is_exact(self) -> bool:
@@ -124,6 +125,7 @@ class Storm:
         outcome.differences += await reject_faults(settings, self._broken)
         outcome.differences += self._verify(environment, outcome)
         outcome.exits = dict(workers.exits)
+        outcome.logs = [worker.log.read_text(errors="replace") for worker in workers.all]
         outcome.tracebacks = sum(worker.tracebacks() for worker in workers.all)
         return outcome
 
