@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from kpis.events import TOPICS
 from streams.problems import Problem, kafka_unreachable
@@ -274,6 +274,8 @@ async def _configs(
     configs: dict[str, Mapping[str, str]] = {}
     for response in await admin.describe_configs(wanted):
         for error_code, message, _type, name, entries in response.resources:
+            if error_code == UnknownTopicOrPartitionError.errno:
+                continue  # deleted between the two questions
             if error_code:
                 raise _refusal(name, error_code, message)
             configs[name] = {entry[0]: entry[1] for entry in entries}
