@@ -14,7 +14,12 @@ from typing import Any, NamedTuple, Protocol
 import faust
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
-from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -228,9 +233,19 @@ class Consumer(driver.Consumer):
         if self.app.rebalancing or not wanted:
             await asyncio.sleep(_PAUSE_SECONDS)
             return {}, None
-        polled = await self._getmany(wanted, min(timeout, _POLL_SECONDS))  # type: ignore[arg-type]
+        generation = self.app.consumer_generation_id
+        try:
+            polled = await self._getmany(wanted, min(timeout, _POLL_SECONDS))  # type: ignore[arg-type]
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError):
+            # A poll that outlives a rebalance meets partitions that are yet to be sought.
+            if not self._is_rebalanced_since(generation):
+                raise
+            return {}, None
         # None: Faust would drop the records of partitions that were paused meanwhile.
         return polled, None
+
+    def _is_rebalanced_since(self, generation: int) -> bool:
+        return self.app.rebalancing or self.app.consumer_generation_id != generation
 
     def ack(self, message: Any) -> bool:
         """Forget the message: what has been read is committed by the shard's transaction."""
