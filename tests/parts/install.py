@@ -1,4 +1,4 @@
-"""Puts what the tests need besides Python on this machine: Java, Maven, redis-server, Kafka's jars.
+"""Puts what the tests need besides Python on this machine: Java, Maven, Redis, Prometheus, Kafka's jars.
 
 `python -m tests.parts.install`, called by make; quick when everything is there.
 """
@@ -123,6 +123,8 @@ def _missing_packages() -> dict[str, str]:
         missing["maven"] = "Maven (mvn)"
     if not shutil.which("redis-server"):
         missing["redis-server"] = "redis-server"
+    if not shutil.which("prometheus") or not shutil.which("promtool"):
+        missing["prometheus"] = "prometheus and promtool"
     return missing
 
 
