@@ -1,0 +1,86 @@
+"""The worked example of the contract through a real broker, to the last number."""
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Deploy
+from tests.integration.running import Deployment, Sent
+
+pytestmark = pytest.mark.integration
+
+FOLDER = Path(__file__).parent.parent / "golden"
+EXPECTED: Mapping[str, Any] = json.loads((FOLDER / "expected_m1.json").read_text())["period"]
+STAGES = ("visitor", "lead", "mql", "sql", "customer")
+AMOUNTS = ("cost", "revenue_gross")
+DAY_MS = 86_400_000
+NOT_SHOWN = ("leads", "revenue_net", "cost_media", "cost_records", "stage_current", "stage_implied")
+"""Facts that the example does not write down: derived, or of no effect in it."""
+
+
+def events() -> list[Sent]:
+    lines = (FOLDER / "events_m1.jsonl").read_text().splitlines()
+    return [
+        Sent(line["topic"], json.dumps(line["value"]).encode()) for line in map(json.loads, lines)
+    ]
+
+
+def shuffled_and_doubled(seed: int) -> list[Sent]:
+    records = events() * 2
+    random.Random(seed).shuffle(records)
+    return records
+
+
+def published(written: Mapping[str, int]) -> dict[str, object]:
+    """Return facts as they are published; the note of expected_m1.json says how they are written."""
+    facts: dict[str, object] = {}
+    for name, fact in written.items():
+        if name in STAGES:
+            facts[f"stage_entered.{name}"] = fact
+        elif name == "cycle_days":
+            facts["cycle_ms"] = fact * DAY_MS
+        else:
+            facts[name] = f"{fact}.000000" if name in AMOUNTS else fact
+    return facts
+
+
+async def check(deployment: Deployment) -> None:
+    for channel, expected in EXPECTED.items():
+        facts = published(expected["facts"])
+        record = await deployment.lifetime(channel)
+        found = {n: f for n, f in record["facts"].items() if n.partition(".")[0] not in NOT_SHOWN}
+        assert found == facts, channel
+        assert expected["kpis"].items() <= record["kpis"].items(), channel
+
+        values = {
+            n: kpi["value"] for n, kpi in expected["kpis"].items() if kpi["value"] is not None
+        }
+        reasons = {n: kpi.get("undefined_reason") for n, kpi in expected["kpis"].items()}
+        await deployment.shown({name: str(fact) for name, fact in facts.items()}, channel)
+        fields = deployment.hash("lifetime", channel)
+        assert {name: float(fields[name]) for name in values} == values, channel
+        undefined = json.loads(fields["_undefined"])
+        assert {n: undefined.get(n) for n in reasons} == reasons, channel
+        assert not undefined.keys() & fields.keys(), channel
+
+
+@pytest.mark.parametrize(
+    "records",
+    [events(), shuffled_and_doubled(1)],
+    ids=["as it is", "shuffled and doubled"],
+)
+async def test_the_golden_month_gives_every_fact_and_kpi(
+    deploy: Deploy, records: list[Sent]
+) -> None:
+    deployment = await deploy(LEADPULSE_TIME_ZONE="Europe/Paris")
+    worker = deployment.worker()
+    await deployment.send(records)
+    await deployment.settle()
+    await check(deployment)
+    assert await deployment.rejects() == []
+    assert worker.stop() == 0
+    assert worker.tracebacks() == 0
