@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
@@ -17,7 +18,6 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import KafkaError
 from faust.types import TP
 from prometheus_client import CollectorRegistry
-from redis.exceptions import RedisError
 
 from kpis.calendar import Calendar
 from kpis.catalog import Catalog
@@ -139,6 +139,7 @@ class Worker:
             zone=self._settings.time_zone,
             currency=self._settings.currency,
             on_crash=lambda error: fail_stop(f"redis publisher: {error!r}"),
+            fault_of=partial(redis_unreachable, self._settings.redis.shown_url),
         )
 
     def _join(self, partitions: int) -> None:
@@ -301,7 +302,6 @@ class Worker:
         await self.endpoint.start()
         log.info("metrics url=%s/metrics", self.endpoint.url)
         if self._redis is not None:
-            await self._warn_without_redis()
             await self._redis.start()
         self._start(self._beat())
         self._watchdog.start()
@@ -328,16 +328,6 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self.faust.stop()
-
-    async def _warn_without_redis(self) -> None:
-        client = connect(self._settings.redis.url)
-        try:
-            await client.ping()
-        except (RedisError, OSError) as error:
-            url = self._settings.redis.shown_url
-            log.warning("%s; counting goes on without it", redis_unreachable(url, error))
-        finally:
-            await client.aclose()
 
 
 async def partitions_of(settings: Settings) -> int:

@@ -1,6 +1,7 @@
 """Problems that a person can mend, each in one line: where, what was expected, what came, what to do."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Sequence
 
@@ -48,7 +49,9 @@ def redis_unreachable(shown_url: str, error: BaseException) -> Problem:
         got = "a refusal of the user or password"
         todo = "put them into LEADPULSE_REDIS (redis://user:password@host:port/0)"
     else:
-        got = connection_fault(error)
+        # redis-py tells a number, and as the cause what it had tried before.
+        was_refused = str(error).startswith(f"Error {errno.ECONNREFUSED} ")
+        got = "connection refused" if was_refused else connection_fault(error)
     return Problem(f"Redis at {shown_url}", "a server that answers", got, todo)
 
 

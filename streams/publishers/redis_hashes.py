@@ -179,6 +179,7 @@ class RedisHashes:
         zone: The reporting time zone.
         currency: The reporting currency.
         on_crash: Called when publishing ended by a programming error, never for an outage.
+        fault_of: Returns what the log says of an outage, from the error.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class RedisHashes:
         zone: tzinfo,
         currency: str,
         on_crash: Callable[[BaseException], None],
+        fault_of: Callable[[BaseException], object] = str,
     ) -> None:
         self._client = client
         self._snapshot = snapshot
@@ -198,6 +200,7 @@ class RedisHashes:
         self._zone = zone
         self._currency = currency
         self._on_crash = on_crash
+        self._fault_of = fault_of
         # What Redis is known to hold, so that a slot that did not change is not written again.
         self._written: dict[Scope, ScopeView] = {}
         self._marker_name = f"leadkpi:publisher:{uuid.uuid4().hex}"
@@ -248,7 +251,7 @@ class RedisHashes:
         self._up.set(0)
         self._is_known = False
         if not self._has_failed:
-            _LOG.warning("redis publisher failed, it tries again: %s", error)
+            _LOG.warning("%s; counting goes on without it", self._fault_of(error))
         self._has_failed = True
 
     def _succeed(self) -> None:

@@ -82,3 +82,9 @@ def test_a_redis_that_wants_a_password_is_told_so() -> None:
     problem = redis_unreachable("redis://h:1/0", AuthenticationError("NOAUTH"))
     assert "user or password" in problem.got
     assert "LEADPULSE_REDIS" in problem.todo
+
+
+def test_redis_that_went_away_refuses_connections() -> None:
+    error = RuntimeError("Error 111 connecting to h:1. Connect call failed")
+    error.__context__ = RuntimeError("Connection has data")
+    assert redis_unreachable("redis://h:1/0", error).got == "connection refused"
