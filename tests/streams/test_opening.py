@@ -237,6 +237,9 @@ async def test_inputs_may_be_read_from_their_end_but_our_own_topics_never(
     names: dict[str, str], settings: Settings, home: Topics
 ) -> None:
     await send(settings, 3)
+    shard = a_shard(World(), settings)
+    async with fenced_off(settings, shard) as producer:
+        await producer.transact(one_record(home.deltas, b"not yet merged", producer))
     from_end = load({**names, "LEADPULSE_KAFKA_START": "end"})
     _, positions = await opened(from_end)
     assert positions == dict.fromkeys(home.sources, 0) | {home.inputs["impressions"]: 3}

@@ -353,6 +353,21 @@ async def test_a_fenced_shard_is_left_to_the_next_assignment_if_there_is_one(
     assert group.fences.count(0) == 1
 
 
+async def test_a_shard_that_is_being_opened_again_is_left_to_the_next_assignment_too(
+    group: Group, owner: Owner
+) -> None:
+    group.may_fence.clear()
+    await fence_and_commit(group, owner)
+    await turns_until(lambda: owner.opening is not None)
+    next_one = asyncio.create_task(rebalance(group, owner, 0, 1, generation=2))
+    await turns_until(lambda: owner.generation == 2)
+    group.may_fence.set()
+    assert await next_one
+    await settled(owner)
+    # Once at first and once for the assignment: two openers would fence each other.
+    assert group.fences.count(0) == 2
+
+
 async def test_a_shard_that_is_fenced_again_and_again_stops_the_worker(
     group: Group, owner: Owner
 ) -> None:

@@ -74,10 +74,13 @@ def is_paused(shard: Shard) -> bool:
 # ----------------------------------------------------------------------------- rule 2: contiguity
 
 
-async def test_a_chunk_that_was_delivered_before_is_dropped(shard: Shard, broker: Broker) -> None:
+async def test_a_chunk_that_was_delivered_before_is_dropped(
+    shard: Shard, broker: Broker, world: World
+) -> None:
     shard.apply(impressions(0, 5))
     shard.apply(impressions(0, 5))
     shard.apply(impressions(2, 5))
+    assert world.sought == []
     await shard.commit()
     assert counted(broker) == 5
     assert committed_positions(broker)[IMPRESSIONS] == 5
