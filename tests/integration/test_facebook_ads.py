@@ -100,6 +100,7 @@ async def check_twice(deployment: Deployment) -> None:
     }
 
 
+@pytest.mark.timeout(240)
 async def test_import_gives_the_totals_of_the_file_as_verify_confirms(deploy: Deploy) -> None:
     deployment = await deploy()
     worker = deployment.worker()
