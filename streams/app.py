@@ -389,8 +389,8 @@ def set_up_logging() -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         force=True,
     )
-    # Faust's services log under the names of the modules that define them.
-    for noisy in ("faust", "mode", "abc", "streams.group", "streams.transport", "aiohttp"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It retries by itself what it calls errors; what it cannot mend ends a commit, and that is logged.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # They retry by themselves what they call errors; what they cannot mend ends a commit or the consumer,
+    # and that is said in one line of ours. Faust's services log under the modules that define them.
+    for noisy in ("faust", "mode", "abc", "streams.group", "streams.transport", "aiokafka"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
