@@ -334,10 +334,19 @@ def _of_channel(
         yield ("channels", f"{channel}.{name}"), Given(value, file, is_text=False)
 
 
+# A pod finds these for a Service that is named leadpulse.
+# Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_OF_KUBERNETES = re.compile(
+    rf"{PREFIX}(PORT(_\d+_\w+)?|SERVICE_HOST|SERVICE_PORT(_\w+)?)", re.ASCII
+)
+
+
 def _from_environment(environ: Mapping[str, str]) -> Keys:
     variables = _variables()
     given: Keys = {}
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        if _OF_KUBERNETES.fullmatch(variable):
+            continue
         found = Given(environ[variable], variable, is_text=True)
         channel = re.fullmatch(f"{PREFIX}CHANNELS_(.+)_COST_EXPECTED", variable)
         if channel:

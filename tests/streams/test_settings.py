@@ -354,3 +354,23 @@ def test_any_text_for_any_key_is_read_or_refused_in_one_line(name: str, text: st
     except SettingsError as error:
         refused = str(error)
     assert "\n" not in refused
+
+
+def test_variables_of_a_kubernetes_service_named_leadpulse_are_no_settings() -> None:
+    address = "tcp://10.0.0.7:9464"
+    environ = {
+        "LEADPULSE_PORT": address,
+        "LEADPULSE_PORT_9464_TCP": address,
+        "LEADPULSE_PORT_9464_TCP_ADDR": "10.0.0.7",
+        "LEADPULSE_PORT_9464_TCP_PORT": "9464",
+        "LEADPULSE_PORT_9464_TCP_PROTO": "tcp",
+        "LEADPULSE_SERVICE_HOST": "10.0.0.7",
+        "LEADPULSE_SERVICE_PORT": "9464",
+        "LEADPULSE_SERVICE_PORT_METRICS": "9464",
+    }
+    assert load(environ) == load({})
+
+
+@pytest.mark.parametrize("name", ["LEADPULSE_PORTS", "LEADPULSE_PORT_A", "LEADPULSE_SERVICE"])
+def test_variables_that_only_look_like_those_of_kubernetes_are_refused(name: str) -> None:
+    assert name in error_of({name: "1"})
