@@ -99,7 +99,7 @@ class Verifier:
         )
 
     async def run(self) -> int:
-        """Return 0 if every number agrees, else print what does not and return 1."""
+        """Return 0 if every number agrees, else print what does not, or that there is none; return 1."""
         places = await self._places()
         async with _consumer(self._settings) as inputs, _consumer(self._settings) as outputs:
             shorts = {full: short for short, full in self._topics.inputs.items()}
@@ -110,6 +110,9 @@ class Verifier:
                 return 1
             ends: dict[TopicPartition, int] = await inputs.end_offsets(sources)
             await self._read_inputs(inputs, ends, shorts)
+            if not self._fold.records:
+                self._say("nothing to compare: the input topics are empty")
+                return 1
             self._outputs = _Outputs(outputs, self._topics)
             await self._outputs.start([tp for tp in places if tp.topic not in shorts])
             found = await self._settle()

@@ -137,6 +137,21 @@ async def test_a_missing_topic_is_told_in_one_line(deployment: Deployment, prefi
         await verified(replace(deployment.settings, topics=topics))
 
 
+async def test_empty_input_topics_are_not_exact(kafka: KafkaBroker, prefix: str) -> None:
+    name = prefix.rstrip(".")
+    settings = load(
+        {
+            "LEADPULSE_KAFKA": kafka.bootstrap,
+            "LEADPULSE_REDIS": "",
+            "LEADPULSE_APP_ID": name,
+            "LEADPULSE_TOPICS_PREFIX": prefix,
+            "LEADPULSE_TOPICS_PARTITIONS": "2",
+        }
+    )
+    await create(settings)
+    assert await verified(settings) == (1, ["nothing to compare: the input topics are empty"])
+
+
 async def test_a_wrong_record_is_found(deployment: Deployment) -> None:
     settings = deployment.settings
     await verified(settings)
