@@ -194,10 +194,10 @@ def import_() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def facebook_ads(config: Path | None, kafka: str | None, file: Path) -> None:
-    r"""Send a Facebook Ads export: one row for each ad and day.
+    r"""Send a CSV with the columns below, as Facebook Ads has them: one row for each ad and day.
 
     Impressions, clicks and Spent become report rows; each Total_Conversion becomes a lead, each
-    Approved_Conversion a sale of amount 0, since the export names none. A second import of the
+    Approved_Conversion a sale of amount 0, since the file names none. A second import of the
     file changes nothing. If anything in the file is wrong, nothing is sent.
 
     Columns: Date (day-month-year), ad_id, xyz_campaign_id, fb_campaign_id, Impressions, Clicks,

@@ -4,7 +4,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ import msgspec
 
 from kpis.instants import date_ms
 from kpis.windows import amount_text, instant_text
+from streams.clock import Clock, SystemClock
 from streams.problems import Problem
 from streams.sending import sender
 from streams.settings import Settings
@@ -78,8 +79,8 @@ class _Cell(NamedTuple):
     text: str
 
 
-def read_rows(file: Path) -> list[Row]:
-    """Return all rows of the export.
+def read_rows(file: Path, today: date = date.max) -> list[Row]:
+    """Return all rows of the export, none of which is of a day after `today`.
 
     Raises:
         Problem: at the first thing that is wrong, with file, line and column.
@@ -88,7 +89,7 @@ def read_rows(file: Path) -> list[Row]:
     repeats: Counter[tuple[date, str, str, str]] = Counter()
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            for row in _rows(file, lines):
+            for row in _rows(file, lines, today):
                 key = row.on, row.campaign_id, row.ad_group_id, row.ad_id
                 repeats[key] += 1
                 rows.append(row._replace(repeat=repeats[key]))
@@ -128,16 +129,23 @@ def count_events(rows: Sequence[Row]) -> int:
     return sum(3 + row.leads + row.sales for row in rows)
 
 
-async def import_file(settings: Settings, file: Path, report: Callable[[int, int], None]) -> int:
+async def import_file(
+    settings: Settings,
+    file: Path,
+    report: Callable[[int, int], None],
+    clock: Clock | None = None,
+) -> int:
     """Send the events of `file` and return how many they were; a second time changes no number.
 
-    `report` gets the events sent so far and all there are.
+    `report` gets the events sent so far and all there are; `clock` (None: the machine's) tells in
+    the reporting zone which day is today, after which a row cannot be.
 
     Raises:
         Problem: if the file or a row is not as expected (then nothing was sent), if Kafka does not
             answer, an input topic is missing, or a record is refused.
     """
-    rows = read_rows(file)
+    now = datetime.fromtimestamp((clock or SystemClock()).now_ms() / 1000, UTC)
+    rows = read_rows(file, now.astimezone(settings.time_zone).date())
     total, sent = count_events(rows), 0
     async with sender(settings) as out:
         for topic, key, value in events(rows, settings.time_zone, settings.currency):
@@ -147,7 +155,7 @@ async def import_file(settings: Settings, file: Path, report: Callable[[int, int
     return sent
 
 
-def _rows(file: Path, open_file: Iterable[str]) -> Iterator[Row]:
+def _rows(file: Path, open_file: Iterable[str], today: date) -> Iterator[Row]:
     lines = csv.reader(open_file, strict=True)
     try:
         header = [name.strip() for name in next(lines, [])]
@@ -157,13 +165,13 @@ def _rows(file: Path, open_file: Iterable[str]) -> Iterator[Row]:
             raise Problem(where, f"the columns {', '.join(missing)}", f"{got:.120}")
         for texts in lines:
             if texts:
-                yield _row(f"{file}, line {lines.line_num}", header, texts)
+                yield _row(f"{file}, line {lines.line_num}", header, texts, today)
     except csv.Error as error:
         where = f"{file}, line {lines.line_num}"
         raise Problem(where, "CSV", str(error)) from error
 
 
-def _row(where: str, header: Sequence[str], texts: Sequence[str]) -> Row:
+def _row(where: str, header: Sequence[str], texts: Sequence[str], today: date) -> Row:
     if len(texts) != len(header):
         raise Problem(where, f"{len(header)} columns", str(len(texts)))
     cells = {
@@ -171,7 +179,7 @@ def _row(where: str, header: Sequence[str], texts: Sequence[str]) -> Row:
         for name, text in zip(header, texts, strict=True)
     }
     return Row(
-        on=_date(cells["Date"]),
+        on=_date(cells["Date"], today),
         campaign_id=_id(cells["xyz_campaign_id"]),
         ad_group_id=_id(cells["fb_campaign_id"]),
         ad_id=_id(cells["ad_id"]),
@@ -184,13 +192,15 @@ def _row(where: str, header: Sequence[str], texts: Sequence[str]) -> Row:
     )
 
 
-def _date(cell: _Cell) -> date:
+def _date(cell: _Cell, today: date) -> date:
     for form in ("%d-%m-%Y", "%Y-%m-%d"):
         try:
             # A date has no zone; it becomes an instant in the reporting zone.
             on = datetime.strptime(cell.text, form).date()  # noqa: DTZ007
         except ValueError:
             continue
+        if on > today:
+            raise _bad(cell, f"a date up to today, {today:%d-%m-%Y}")
         if 2000 <= on.year < 2100:
             return on
     raise _bad(cell, "a date, day-month-year, of the years 2000 to 2099")

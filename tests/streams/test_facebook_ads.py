@@ -1,5 +1,5 @@
 from collections import Counter
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kpis.events import CostSnapshot, CountsReported, LeadCreated, SaleCreated
 from kpis.fields import Rules
 from kpis.reading import read
+from streams.clock import ManualClock
 from streams.facebook_ads import (
     COLUMNS,
     Row,
@@ -236,6 +237,31 @@ async def test_nothing_is_sent_of_a_bad_file(tmp_path: Path) -> None:
     settings = load({"LEADPULSE_KAFKA": f"localhost:{free_port()}"})
     with pytest.raises(Problem, match="line 3: expected 9 columns, got 10"):
         await import_file(settings, file, lambda _sent, _total: None)
+
+
+def test_rows_of_today_are_read_and_later_ones_refused_with_their_place(tmp_path: Path) -> None:
+    file = tmp_path / "ahead.csv"
+    file.write_text(f"{HEADER}\n{GOOD}\n", encoding="utf-8")
+    assert read_rows(file, date(2023, 8, 31)) == [a_row()]
+    with pytest.raises(Problem) as caught:
+        read_rows(file, date(2023, 8, 30))
+    assert str(caught.value) == (
+        f"{file}, line 2, column Date: expected a date up to today, 30-08-2023, "
+        "got '31-08-2023'; nothing was sent"
+    )
+
+
+@pytest.mark.parametrize(
+    ("zone", "got"), [("UTC", "column Date"), ("Europe/Paris", "connection refused")]
+)
+async def test_today_is_that_of_the_reporting_zone(tmp_path: Path, zone: str, got: str) -> None:
+    file = tmp_path / "ahead.csv"
+    file.write_text(f"{HEADER}\n{GOOD}\n", encoding="utf-8")
+    environ = {"LEADPULSE_KAFKA": f"localhost:{free_port()}", "LEADPULSE_TIME_ZONE": zone}
+    # 23:00 UTC on the day before the row's: in Paris it is 1:00 on that day.
+    clock = ManualClock(int(datetime(2023, 8, 30, 23, tzinfo=UTC).timestamp()) * 1000)
+    with pytest.raises(Problem, match=f"(?i){got}"):
+        await import_file(load(environ), file, lambda _sent, _total: None, clock)
 
 
 def test_longest_ids_make_event_ids_that_are_accepted() -> None:
