@@ -52,6 +52,7 @@ GROUP_OFFSET_SECONDS: Final = 5.0
 DELETE_SECONDS: Final = 3_600.0
 DELETE_MARGIN: Final = 1_000
 STOP_SECONDS: Final = 10.0
+JOIN_SECONDS: Final = 60.0
 COLLECT_AFTER: Final = 100_000
 _DAY_MINUTES: Final = 24 * 60
 _DAY_MS: Final = _DAY_MINUTES * 60_000
@@ -102,10 +103,19 @@ def shard_factory(
 class Worker:
     """One worker process of a deployment."""
 
-    def __init__(self, settings: Settings, partitions: int, *, accept_loss: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: int,
+        *,
+        accept_loss: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
         transport.install()
         self._settings = settings
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
+        self._started_at = self._clock.monotonic_seconds()
+        self._has_warned = False
         self.metrics = Metrics(CollectorRegistry(), version("leadpulse"))
         self._deployment = deployment_of(settings, partitions, self.metrics, self._clock)
         self._topics: Topics = self._deployment.topics
@@ -234,13 +244,31 @@ class Worker:
 
     def _problem(self) -> str | None:
         if not self.owner.shards:
-            return None
+            return self._not_joined()
         stale = [p for p in self.owner.shards if not self._is_live(p)]
         return f"shards {stale} were not confirmed of late" if stale else None
+
+    def _not_joined(self) -> str | None:
+        """Say so if the group has never answered; a worker without a shard has had its answer."""
+        waited = self._clock.monotonic_seconds() - self._started_at
+        if self.owner.generation >= 0 or waited <= JOIN_SECONDS:
+            return None
+        return (
+            f"not joined the group yet: expected an assignment of group {self._settings.app_id} "
+            f"within {JOIN_SECONDS:.0f} s, got none in {waited:.0f} s"
+        )
+
+    def _warn_once(self) -> None:
+        if not self._has_warned and (why := self._not_joined()) is not None:
+            self._has_warned = True
+            log.warning(
+                "%s; see that the ACLs allow READ on the group, and that nobody else uses it", why
+            )
 
     async def _beat(self) -> None:
         while True:
             self._watchdog.beat()
+            self._warn_once()
             if self.faust.crashed:
                 fail_stop(f"consumer: expected to run on, got {self.faust.crash_reason!r}")
             await asyncio.sleep(BEAT_SECONDS)
