@@ -17,6 +17,8 @@ from streams.settings import Kafka, Settings
 
 TABLES = ("journeys", "cells", "windows", "positions")
 ADMIN_TIMEOUT_MS = 15_000
+# With so many copies one broker may be away while two still have each record.
+SAFE_COPIES = 3
 NO_LIMIT = "-1"
 DAY_MS = 86_400_000
 CREATE = "run `leadpulse topics --create`"
@@ -185,7 +187,10 @@ async def create(
     missing = [state.spec for state in states if state.partitions is None]
     count = _partitions_to_create(settings, states, partitions)
     copies = replication or settings.topics.replication
-    new = [NewTopic(spec.name, count, copies, topic_configs=dict(spec.configs)) for spec in missing]
+    new = [
+        NewTopic(spec.name, count, copies, topic_configs=new_configs(spec, copies))
+        for spec in missing
+    ]
     if new and settings.kafka.embedded:
         raise _without_admin(settings.kafka)
     async with admin_client(settings.kafka) as admin:
@@ -193,6 +198,12 @@ async def create(
             _refuse_errors(await admin.create_topics(new, timeout_ms=ADMIN_TIMEOUT_MS))
             await _wait_for(admin, [spec.name for spec in missing])
     return [spec.name for spec in missing]
+
+
+def new_configs(spec: TopicSpec, copies: int) -> dict[str, str]:
+    """Return the configs that a new topic with this many copies gets."""
+    # What only one of three brokers has would be lost with it, and so would be what was counted.
+    return {**spec.configs, **({"min.insync.replicas": "2"} if copies >= SAFE_COPIES else {})}
 
 
 def faults(states: Sequence[TopicState]) -> list[Problem]:

@@ -15,6 +15,7 @@ from streams.topics import (
     describe,
     fault_of,
     faults,
+    new_configs,
     topics_of,
 )
 from tests.parts.kafka_broker import KafkaBroker
@@ -117,6 +118,14 @@ def settings_of(kafka: KafkaBroker, prefix: str) -> Settings:
             "LEADPULSE_TOPICS_PARTITIONS": "2",
         }
     )
+
+
+@pytest.mark.parametrize(("copies", "needed"), [(1, None), (2, None), (3, "2"), (5, "2")])
+def test_of_three_copies_two_have_to_be_written(copies: int, needed: str | None) -> None:
+    for spec in Topics("leadgen.", "leadpulse").specs():
+        configs = new_configs(spec, copies)
+        assert configs.pop("min.insync.replicas", None) == needed
+        assert configs == spec.configs
 
 
 @pytest.mark.integration
