@@ -23,6 +23,12 @@ PERIOD = "period"
 WINDOW_LABELS = {"last_1h": "last_1h", "last_24h": "last_24h", "1d": "today", LIFETIME: LIFETIME}
 """The label `window` by slot; the other slots are not exported."""
 
+_TEXTS_OF_STAGES = {
+    "stage_entered": "Leads that entered the stage for the first time, also by skipping it; see docs/decisions.md.",
+    "stage_implied": "Leads that entered the stage only by skipping it.",
+    "stage_regressed": "Times that a lead fell back to the stage.",
+    "stage_current": "Leads that are in the stage now.",
+}
 _COST_FACTS = frozenset({"cost", "cost_media"})
 _UNIT_SUFFIXES = {"share": "_ratio", "ratio": "_ratio", "seconds": "_seconds", "amount": "_amount"}
 
@@ -53,7 +59,7 @@ def series_of_fact(name: str) -> Series:
     """Return how the fact `name` is exported; stages become the label `stage`."""
     base, _, stage = name.partition(".")
     if base in STAGE_FACTS:
-        text = f"Leads of a stage: {base}; see the contract."
+        text = _TEXTS_OF_STAGES[base]
         return Series(f"leadkpi_{base}", (("stage", stage),), 1, is_amount=False, text=text)
     text = f"Fact {name} of the window."
     if name in AMOUNTS:

@@ -7,11 +7,11 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kpis.facts import OVERALL, Facts, Scope, additive_facts
+from kpis.facts import OVERALL, STAGE_FACTS, Facts, Scope, additive_facts
 from kpis.money import MICROS
 from streams.metrics import Metrics
 from streams.publishers import ScopeView, Snapshot
-from streams.publishers.prometheus import KpiCollector, MetricsEndpoint
+from streams.publishers.prometheus import KpiCollector, MetricsEndpoint, series_of_fact
 from tests.streams.publishers.views import CATALOG, view
 
 FUNNEL = ("visitor", "lead", "mql", "sql", "customer")
@@ -275,3 +275,11 @@ async def test_a_stopped_endpoint_is_not_up() -> None:
         "leadkpi_publisher_up", {"publisher": "prometheus"}
     )
     assert up == 0
+
+
+@pytest.mark.parametrize("fact", STAGE_FACTS)
+def test_help_of_every_stage_fact_says_what_it_counts(fact: str) -> None:
+    series = series_of_fact(f"{fact}.mql")
+    assert series.metric == f"leadkpi_{fact}"
+    assert series.text.endswith(".")
+    assert "contract" not in series.text
