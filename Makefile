@@ -4,6 +4,9 @@ UV_VERSION := 0.13.9
 PYTHON ?= python3
 ARGS ?=
 
+# What the wheels in uv.lock are for.
+PYTHONS := '>=3.11,<3.15'
+
 # An uv that answers is used; else a pinned one of our own is made in .uv.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -28,13 +31,13 @@ setup: .venv/.synced  ## make .venv with everything, leadpulse in .venv/bin
 # Both stamps hold as long as the lock and the project file do not change.
 .venv/.synced: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@echo "setup: making .venv from uv.lock"
-	@$(UV) sync --quiet --frozen --all-extras
+	@$(UV) sync --quiet --frozen --python $(PYTHONS) --all-extras
 	@touch .venv/.synced .venv/.demo
 
 # What a first user needs and no more; takes nothing away from a developer's environment.
 .venv/.demo: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@echo "setup: making .venv from uv.lock"
-	@$(UV) sync --quiet --frozen --inexact --no-dev --extra demo
+	@$(UV) sync --quiet --frozen --python $(PYTHONS) --inexact --no-dev --extra demo
 	@touch .venv/.demo
 
 parts: setup  ## install what tests need besides Python: Java, Maven, Redis, Kafka's jars
