@@ -5,13 +5,13 @@ from typing import Final, NamedTuple
 
 from msgspec import msgpack
 
-from kpis.facts import Facts, add
+from kpis.facts import Facts, add, narrow, widen
 from kpis.retention import Buckets, Grain
 
 _GRAINS: Final = len(Grain)
 
 _encode = msgpack.Encoder().encode
-_decode = msgpack.Decoder(Facts).decode
+_decode = msgpack.Decoder(dict[str, int | str]).decode
 
 
 class Cell(NamedTuple):
@@ -37,7 +37,7 @@ class Cells:
         found = self._facts.get(bucket * _GRAINS + grain)
         if found is None:
             return {}
-        return _decode(found) if isinstance(found, bytes) else found
+        return widen(_decode(found)) if isinstance(found, bytes) else found
 
     def has(self, grain: Grain, bucket: int) -> bool:
         """Tell whether a cell has a fact."""
@@ -72,7 +72,7 @@ class Cells:
         if not found:
             self._facts.pop(code, None)
             return None
-        packed = found if isinstance(found, bytes) else _encode(found)
+        packed = found if isinstance(found, bytes) else _encode(narrow(found))
         self._facts[code] = packed
         return packed
 
@@ -86,6 +86,6 @@ class Cells:
 
     def _add(self, code: int, facts: Mapping[str, int]) -> None:
         found = self._facts.get(code, {})
-        total = _decode(found) if isinstance(found, bytes) else found
+        total = widen(_decode(found)) if isinstance(found, bytes) else found
         add(total, facts)
         self._facts[code] = total

@@ -97,6 +97,7 @@ class CountsReported(Struct, frozen=True, array_like=True, gc=False, tag="n"):
     as_of_ms: int
     count: int
     reported_ms: int
+    declared_channel: str = ""
 
 
 class LeadCreated(Struct, frozen=True, array_like=True, gc=False, tag="l"):
@@ -168,6 +169,7 @@ class CostSnapshot(Struct, frozen=True, array_like=True, gc=False, tag="k"):
     amount_micros: int
     credit: bool
     reported_ms: int
+    declared_channel: str = ""
 
 
 Event = (
@@ -181,3 +183,14 @@ Event = (
     | SaleVoided
     | CostSnapshot
 )
+
+
+def newest_ms(event: Event, timestamp_ms: int) -> int:
+    """Return the event time that retention counts back from, never ahead of the record's timestamp.
+
+    A row tells of everything up to its report, whatever `occurred_at` it was given.
+    """
+    occurred_ms = event.envelope.occurred_ms
+    if isinstance(event, CountsReported | CostSnapshot):
+        occurred_ms = max(occurred_ms, event.reported_ms)
+    return min(occurred_ms, timestamp_ms)

@@ -60,3 +60,19 @@ def difference(new: Mapping[str, int], old: Mapping[str, int]) -> Facts:
     }
     changes.update({name: -amount for name, amount in old.items() if name not in new})
     return {name: change for name, change in changes.items() if change}
+
+
+_PLAIN = 1 << 62
+"""Whole numbers below this are written as such; msgpack ends at 64 bits, sums do not."""
+
+
+def narrow(facts: Mapping[str, int]) -> dict[str, int | str]:
+    """Return facts as msgpack can carry them: what is too large for 64 bits as text."""
+    return {
+        name: amount if -_PLAIN < amount < _PLAIN else str(amount) for name, amount in facts.items()
+    }
+
+
+def widen(carried: Mapping[str, int | str]) -> Facts:
+    """Return the facts that `narrow` was given."""
+    return {name: int(amount) for name, amount in carried.items()}

@@ -227,6 +227,10 @@ class Fields:
         """Return the channel that must be declared, normalised."""
         return normal_channel(self.required_text("channel"), self.rules)
 
+    def other_channel(self, channel: str) -> str:
+        """Return the name under which a channel was declared that counts as `other`, else nothing."""
+        return self.required_text("channel").strip().lower() if channel == OTHER_CHANNEL else ""
+
     def campaign(self) -> str | None:
         """Return the declared campaign, normalised."""
         text = self.text("campaign_id")

@@ -21,6 +21,7 @@ from kpis.events import (
     LeadStageChanged,
     SaleCreated,
     SaleVoided,
+    newest_ms,
 )
 from kpis.facts import OVERALL, Facts, Scope, add
 from kpis.journeys import (
@@ -159,7 +160,7 @@ class Fold:
             return
         event = reading.event
         # What lies in the future must not push the present out of retention.
-        seen_ms = min(event.envelope.occurred_ms, timestamp_ms)
+        seen_ms = newest_ms(event, timestamp_ms)
         self._newest_ms = seen_ms if self._newest_ms is None else max(self._newest_ms, seen_ms)
         self._take(event, timestamp_ms, topic, partition, offset)
 

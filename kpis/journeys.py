@@ -6,7 +6,7 @@ any order and number give the same state, and a contribution is computed from th
 Source: contract, sections 2 ("Identity and duplicates", "Order") and 3.
 """
 
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -151,7 +151,7 @@ def tell_lead(lead: Lead, told: Waiting, park_ms: int) -> Outcome:
     """Take an event that names a lead: apply it, or park it until the lead is created."""
     before = (lead.is_void, len(lead.moves))
     if not _apply_to_lead(lead, told, park_ms):
-        lead.waiting = [*lead.waiting, told]
+        lead.waiting.append(told)
         return Outcome.PARKED
     return Outcome.ACCEPTED if before != (lead.is_void, len(lead.moves)) else Outcome.DUPLICATE
 
@@ -160,17 +160,17 @@ def tell_sale(sale: Sale, told: Waiting, park_ms: int) -> Outcome:
     """Take an event that names a sale: apply it, or park it until the sale is created."""
     was_void = sale.is_void
     if not _apply_to_sale(sale, told, park_ms):
-        sale.waiting = [*sale.waiting, told]
+        sale.waiting.append(told)
         return Outcome.PARKED
     return Outcome.DUPLICATE if was_void else Outcome.ACCEPTED
 
 
 def attach_sale(lead: Lead, sale_id: str, state: SaleState | None) -> None:
     """Replace what the lead knows of a sale; None takes the sale away."""
-    sales = {known: told for known, told in lead.sales.items() if known != sale_id}
-    if state is not None:
-        sales[sale_id] = state
-    lead.sales = sales
+    if state is None:
+        lead.sales.pop(sale_id, None)
+    else:
+        lead.sales[sale_id] = state
 
 
 def state_for_lead(sale: Sale) -> SaleState | None:
@@ -235,8 +235,9 @@ def _apply_to_lead(lead: Lead, told: Waiting, park_ms: int) -> bool:
         return False
     if isinstance(told.event, LeadStageChanged):
         move = Move(order_of(told.event.envelope), told.event.to_stage)
-        if move not in lead.moves:
-            lead.moves = sorted([*lead.moves, move])
+        at = bisect_left(lead.moves, move)
+        if lead.moves[at : at + 1] != [move]:
+            lead.moves.insert(at, move)
     else:
         lead.is_void = True
     return True
@@ -253,8 +254,11 @@ def current_stage(lead: Lead) -> str | None:
     """Return the stage of the last move as far as it is known; None for a lead that does not count."""
     if lead.created is None or lead.is_void:
         return None
-    moves = _moves(lead, list(lead.sales.values()))
-    return moves[-1].to_stage if moves else lead.created.initial_stage
+    newest_sale = max((sale.order for sale in lead.sales.values()), default=None)
+    newest = lead.moves[-1] if lead.moves else None
+    if newest_sale is not None and (newest is None or newest_sale > newest.order):
+        return CUSTOMER
+    return newest.to_stage if newest else lead.created.initial_stage
 
 
 # ----------------------------------------------------------------------------- contributions
@@ -298,10 +302,7 @@ def lead_contribution(lead: Lead, funnel: Funnel) -> Contribution:
 
 
 def _moves(lead: Lead, sales: list[SaleState]) -> list[Move]:
-    moves = list(lead.moves)
-    for sale in sales:
-        insort(moves, Move(sale.order, CUSTOMER))
-    return moves
+    return sorted([*lead.moves, *(Move(sale.order, CUSTOMER) for sale in sales)])
 
 
 def _count_stages(

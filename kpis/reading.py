@@ -213,6 +213,7 @@ def _counts_reported(kind: str) -> Callable[[Fields, Envelope], CountsReported]:
             as_of_ms=period.as_of_ms(reported_ms),
             count=count,
             reported_ms=reported_ms,
+            declared_channel=fields.other_channel(channel),
         )
 
     return read_counts
@@ -286,6 +287,7 @@ def _cost_snapshot(fields: Fields, envelope: Envelope) -> CostSnapshot:
         amount_micros=amount_micros,
         credit=fields.flag("credit"),
         reported_ms=reported_ms,
+        declared_channel=fields.other_channel(channel),
     )
 
 

@@ -22,7 +22,9 @@ class Row(Struct, array_like=True):
 
 def natural_key(event: Report) -> tuple[str, ...]:
     """Return what makes two rows the same record, the period's instants as milliseconds."""
-    dimensions = (event.channel, event.campaign_id, event.ad_group_id, event.ad_id)
+    # Channels that are counted as `other` are different ones all the same.
+    channel = event.declared_channel or event.channel
+    dimensions = (channel, event.campaign_id, event.ad_group_id, event.ad_id)
     period = (str(event.start_ms), str(event.end_ms))
     if isinstance(event, CountsReported):
         return (event.kind, event.envelope.source, *dimensions, *period)

@@ -26,6 +26,9 @@ _OCCURRED_AT: Final = attrgetter("occurred_at")
 _SLICE: Final = 400
 """How many records are counted together: few enough to stay in a core's cache."""
 
+LATE_MS: Final = 2 * 3_600_000
+"""How long after it happened an event is late. Source: contract, section 7, "Operations"."""
+
 _SHAPES: Final = 16
 _KEYS: Final = 100_000
 _ROUNDED_UP: Final = b":59.999999"
@@ -90,6 +93,7 @@ class _Run(NamedTuple):
 
     low: datetime
     high: datetime
+    low_ms: int
     cells: dict[tuple[Any, ...], int]
 
 
@@ -100,6 +104,7 @@ class VolumeCounter:
         self._topic = topic
         self._rules = rules
         self._shapes: list[Shape] = []
+        self._late = 0
         self._pending: dict[Shape, dict[int, _Run]] = {}
 
     def count(self, values: Sequence[bytes | None], timestamp_ms: int) -> list[int]:
@@ -139,6 +144,11 @@ class VolumeCounter:
         if is_new:
             self._shapes = [Shape(self._topic, names), *self._shapes[: _SHAPES - 1]]
         return is_new
+
+    def take_late(self) -> int:
+        """Return how many of the events counted since the last time were late, to the minute."""
+        late, self._late = self._late, 0
+        return late
 
     def take(self) -> list[Counted]:
         """Return what was counted since the last time."""
@@ -217,6 +227,8 @@ class VolumeCounter:
         counted = Counter(map(shape.key, events))
         if any(self._place(shape, key) is None for key in counted):
             return False
+        if timestamp_ms - run.low_ms > LATE_MS:
+            self._late += len(events)
         cells = run.cells
         for key, amount in counted.items():
             cells[key] = cells.get(key, 0) + amount
@@ -226,20 +238,20 @@ class VolumeCounter:
         self, events: list[Any], values: Sequence[bytes | None], shape: Shape, timestamp_ms: int
     ) -> list[int]:
         left: list[int] = []
-        cells: dict[tuple[Any, ...], int] = {}
-        low = high = _EPOCH
+        run = _Run(_EPOCH, _EPOCH, 0, {})
         for index, event in enumerate(events):
-            if not low < event.occurred_at < high:
+            if not run.low < event.occurred_at < run.high:
                 found = self._run(event.occurred_at, values[index], shape, timestamp_ms)
                 if found is None:
                     left.append(index)
                     continue
-                low, high, cells = found
+                run = found
             key = shape.key(event)
             if self._place(shape, key) is None:
                 left.append(index)
             else:
-                cells[key] = cells.get(key, 0) + 1
+                run.cells[key] = run.cells.get(key, 0) + 1
+                self._late += timestamp_ms - run.low_ms > LATE_MS
         return left
 
     def _run(
@@ -257,7 +269,7 @@ class VolumeCounter:
         if not _FIRST <= minute < _LAST:
             return None
         low = _EPOCH + minute * _MINUTE
-        run = self._pending[shape][minute] = _Run(low, low + _MINUTE, {})
+        run = self._pending[shape][minute] = _Run(low, low + _MINUTE, minute * _MINUTE_MS, {})
         return run
 
     def _place(self, shape: Shape, key: tuple[Any, ...]) -> _Place | None:

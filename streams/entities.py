@@ -4,11 +4,12 @@ Whatever happens to an entity, the facts get contribution(new) - contribution(ol
 """
 
 import heapq
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import msgpack
 
-from kpis.contributions import correction
+from kpis.calendar import instant_text
+from kpis.contributions import Contribution, correction
 from kpis.events import (
     ClickRecorded,
     CostSnapshot,
@@ -65,6 +66,14 @@ _decode_click = msgpack.Decoder(Click).decode
 _decode_row = msgpack.Decoder(Row).decode
 
 
+class _TakenUp(NamedTuple):
+    """A lead that is being changed, what it added before, and how many events waited for it."""
+
+    lead: Lead
+    before: Contribution
+    waited: int
+
+
 class Entities:
     """The entities of one shard."""
 
@@ -89,6 +98,7 @@ class Entities:
         self._newest_minute = 0
         self._deadlines: list[tuple[int, bytes]] = []
         self._parked = 0
+        self._taken_up: dict[bytes, _TakenUp] = {}
         self._first_ms: int | None = None
         self._mark_due_ms = 0
         self._has_read = False
@@ -116,10 +126,12 @@ class Entities:
             for raw in envelope.items:
                 self._take(decode_entity_item(raw))
             if self._marks.take(str(envelope.sender), envelope.mark_ms):
+                self._put_down()
                 self._pass_deadlines()
             if self._first_ms is None:
                 self._first_ms = envelope.arrived_ms
             self._has_read = True
+        self._put_down()
         self.positions[chunk.topic] = chunk.end
 
     def _take(self, item: Forwarded | SaleTold) -> None:
@@ -169,15 +181,12 @@ class Entities:
 
     def _lead(self, event: Any, item: Forwarded) -> Outcome:
         key = entity_key(event)
-        lead = self._load_lead(key)
-        before, waited = lead_contribution(lead, self._deployment.funnel), len(lead.waiting)
+        lead = self._take_up(key)
         self._remark(lead, event)
         if isinstance(event, LeadCreated):
             outcome = create_lead(lead, event, item.timestamp_ms, self._deployment.park_ms)
         else:
             outcome = tell_lead(lead, _waiting(item), self._deployment.park_ms)
-        self._store_lead(key, lead, before)
-        self._parked += len(lead.waiting) - waited
         if outcome is Outcome.PARKED:
             self._wait_until(item.timestamp_ms + self._deployment.park_ms, key)
         return outcome
@@ -190,11 +199,28 @@ class Entities:
                 self._tally.remarked("other_from_stage")
 
     def _attach(self, told: SaleTold) -> None:
-        key = _LEAD + told.lead_id.encode()
-        lead = self._load_lead(key)
-        before = lead_contribution(lead, self._deployment.funnel)
+        lead = self._take_up(_LEAD + told.lead_id.encode())
         attach_sale(lead, told.sale_id, told.state)
-        self._store_lead(key, lead, before)
+
+    def _take_up(self, key: bytes) -> Lead:
+        """Return a lead to be changed; what changes in the facts is told when it is put down."""
+        found = self._taken_up.get(key)
+        if found is None:
+            lead = self._load_lead(key)
+            before = lead_contribution(lead, self._deployment.funnel)
+            found = self._taken_up[key] = _TakenUp(lead, before, len(lead.waiting))
+        return found.lead
+
+    def _put_down(self) -> None:
+        # Once per chunk and lead: thousands of sales may name the same one.
+        for key, (lead, before, waited) in self._taken_up.items():
+            self._deltas.add(correction(lead_contribution(lead, self._deployment.funnel), before))
+            self._parked += len(lead.waiting) - waited
+            if lead.created is None and not lead.sales and not lead.waiting:
+                self._rows.delete(key)
+            else:
+                self._rows.put(key, _encode(lead))
+        self._taken_up = {}
 
     def _sale(self, event: SaleCreated | SaleVoided, item: Forwarded) -> Outcome:
         key = entity_key(event)
@@ -236,13 +262,6 @@ class Entities:
         row = self._rows.get(key)
         return Sale() if row is None else _decode_sale(row)
 
-    def _store_lead(self, key: bytes, lead: Lead, before: Any) -> None:
-        self._deltas.add(correction(lead_contribution(lead, self._deployment.funnel), before))
-        if lead.created is None and not lead.sales and not lead.waiting:
-            self._rows.delete(key)
-        else:
-            self._rows.put(key, _encode(lead))
-
     # ------------------------------------------------------------------------- deadlines
 
     def _wait_until(self, deadline_ms: int, key: bytes) -> None:
@@ -282,8 +301,17 @@ class Entities:
     def _reject(self, orphan: Waiting, kind: str) -> None:
         entity_id = getattr(orphan.event, f"{kind}_id")
         days = self._deployment.park_ms // 86_400_000
-        message = f"{kind}_id: expected a {kind} created within {days} days, got {entity_id!r:.40}"
-        refused = Refused(f"orphan_{kind}", f"{kind}_id", message)
+        is_personal = f"{kind}_id" in self._deployment.rules.personal
+        shown = "one that was not" if is_personal else f"{entity_id!r:.40}"
+        message = f"{kind}_id: expected a {kind} created within {days} days, got {shown}"
+        envelope = orphan.event.envelope
+        refused = Refused(
+            f"orphan_{kind}",
+            f"{kind}_id",
+            message,
+            envelope.event_id,
+            instant_text(envelope.occurred_ms),
+        )
         full = self._deployment.topics.inputs[orphan.topic]
         place = (full, orphan.partition, orphan.offset)
         value = reject_value(refused, *place, orphan.raw, self._deployment.rules)

@@ -12,16 +12,16 @@ from kpis.events import (
     LeadInvalidated,
     LeadStageChanged,
     SaleVoided,
+    newest_ms,
 )
 from kpis.reading import Ignored, Refused, read, reject_value
 from kpis.retention import Grain
-from kpis.volume import VolumeCounter, volume_facts
+from kpis.volume import LATE_MS, VolumeCounter, volume_facts
 from streams.messages import Deltas, Forwarded, entity_key, shard_of
 from streams.outbox import Outbox
 from streams.stages import MARK_EVERY_MS, SKEW_MS, Context, Progress, Sender
 from streams.transport import Chunk, Record, Watermark
 
-LATE_MS: Final = 2 * 3_600_000
 ACCEPTED: Final = "accepted"
 IGNORED: Final = "ignored"
 _VOLUME: Final = ("impressions", "clicks")
@@ -52,7 +52,6 @@ class Intake:
         self._marks: dict[str, int] = {}
         self._mark_due_ms = 0
         self._newest_minute = 0
-        self._arrived_ms = 0
         self._first_ms: int | None = None
         self._has_read = False
 
@@ -83,7 +82,6 @@ class Intake:
             self._has_read = True
             if self._first_ms is None:
                 self._first_ms = timestamp_ms
-            self._arrived_ms = max(self._arrived_ms, timestamp_ms)
             self._raise_mark(chunk.topic, timestamp_ms - SKEW_MS)
 
     def _count_records(
@@ -130,10 +128,9 @@ class Intake:
         self._tally.rejected(short, refused.reason)
 
     def _see(self, short: str, event: Event, timestamp_ms: int) -> None:
-        occurred_ms = event.envelope.occurred_ms
-        # An event ahead of the broker's clock does not move retention.
-        self._newest_minute = max(self._newest_minute, min(occurred_ms, timestamp_ms) // MINUTE_MS)
-        if timestamp_ms - occurred_ms > LATE_MS:
+        newest_minute = newest_ms(event, timestamp_ms) // MINUTE_MS
+        self._newest_minute = max(self._newest_minute, newest_minute)
+        if timestamp_ms - event.envelope.occurred_ms > LATE_MS:
             self._tally.outcome(short, "late")
         self._remark_channel(getattr(event, "channel", None))
 
@@ -206,13 +203,9 @@ class Intake:
 
     def _take_counted(self) -> None:
         for short, counter in self._counters.items():
-            late = 0
+            self._tally.outcome(short, "late", counter.take_late())
             for counted in counter.take():
                 place = Place(counted.channel, counted.campaign_id, Grain.MINUTE, counted.minute)
                 self._deltas.add_one(place, counted.facts, counted.amount)
                 self._remark_channel(counted.channel, counted.amount)
                 self._newest_minute = max(self._newest_minute, counted.minute)
-                if self._arrived_ms - counted.minute * MINUTE_MS > LATE_MS:
-                    late += counted.amount
-            if late:
-                self._tally.outcome(short, "late", late)

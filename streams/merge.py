@@ -6,14 +6,14 @@ transaction, and there is never a changed cell whose record is still to be writt
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from kpis.catalog import Catalog
 from kpis.cells import Cell, Cells
-from kpis.facts import OVERALL, Facts, Scope
+from kpis.facts import OVERALL, Facts, Scope, widen
 from kpis.retention import LIFETIME_BUCKET, Grain
 from kpis.windows import Window, WindowValues, key_of, record
 from streams.messages import PERIOD, Delta, decode_delta, decode_envelope
@@ -25,6 +25,8 @@ from streams.transport import Chunk
 
 CELLS_PER_FLUSH: Final = 1_500
 SCOPES_PER_FLUSH: Final = 150
+MOST_REMEMBERED: Final = 100_000
+"""Campaigns beyond the limit that are remembered, only to count each of them once."""
 _STAGES_THAT_SEND: Final = 2
 _HOUR: Final = 60
 _DAY: Final = 24 * _HOUR
@@ -73,6 +75,7 @@ class Merge:
         self._overflow: set[Scope] = set()
         self._expiry: dict[Grain, list[int]] = {grain: [] for grain in _KINDS}
         self._in_bucket: dict[Cell, set[Scope]] = {}
+        self._ahead: dict[int, set[Scope]] = {}
         self._marks = Marks()
         self._newest_minute = 0
         self._pending: deque[tuple[bytes, int]] = deque()
@@ -133,14 +136,15 @@ class Merge:
         cells = self._scopes.get(scope)
         if cells is None:
             if scope.campaign_id is not None and self._campaigns >= self._most_campaigns:
-                if scope not in self._overflow:
+                if scope not in self._overflow and len(self._overflow) < MOST_REMEMBERED:
                     self._overflow.add(scope)
                     self._tally.overflowed()
                 return
             cells = self._open_scope(scope)
         dirty = self._dirty.setdefault(scope, set())
         grain = Grain(delta.grain)
-        for cell in cells.add(grain, delta.bucket, delta.facts, self._buckets, self._newest_minute):
+        facts = widen(delta.facts)
+        for cell in cells.add(grain, delta.bucket, facts, self._buckets, self._newest_minute):
             if cell not in dirty:
                 dirty.add(cell)
                 self._index(scope, cell)
@@ -166,6 +170,8 @@ class Merge:
     def _index(self, scope: Scope, cell: Cell) -> None:
         if cell.grain is Grain.LIFETIME:
             return
+        if cell.bucket > self._minute():
+            self._ahead.setdefault(cell.bucket, set()).add(scope)
         scopes = self._in_bucket.get(cell)
         if scopes is None:
             scopes = self._in_bucket[cell] = set()
@@ -243,7 +249,13 @@ class Merge:
             self._ticked_minute = minute
             queued = set(self._refresh)
             moving = (scope for scope, view in self._views.items() if view.keys() - {"lifetime"})
-            self._refresh.extend(scope for scope in moving if scope not in queued)
+            begun = dict.fromkeys([*moving, *self._begun(minute)])
+            self._refresh.extend(scope for scope in begun if scope not in queued)
+
+    def _begun(self, minute: int) -> Iterator[Scope]:
+        """Yield the scopes with facts of a bucket that lay ahead and has begun now."""
+        for bucket in [bucket for bucket in self._ahead if bucket <= minute]:
+            yield from self._ahead.pop(bucket)
 
     def _scopes_to_publish(self) -> list[Scope]:
         scopes = dict.fromkeys(self._dirty)

@@ -17,7 +17,7 @@ from kpis.events import (
     SaleCreated,
     SaleVoided,
 )
-from kpis.facts import OVERALL, Facts, Scope, add
+from kpis.facts import OVERALL, Facts, Scope, add, narrow
 from kpis.journeys import SaleState
 from kpis.spend import natural_key
 
@@ -85,7 +85,7 @@ class Delta(Struct, frozen=True, array_like=True, gc=False):
     campaign_id: str | None
     grain: int
     bucket: int
-    facts: Facts
+    facts: dict[str, int | str]
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -150,11 +150,11 @@ class Deltas:
             add(wider.setdefault((channel, grain, bucket), {}), facts)
             add(wider.setdefault((None, grain, bucket), {}), facts)
             shard = shard_of_scope(Scope(channel, campaign_id), self._partitions)
-            delta = Delta(PERIOD, channel, campaign_id, grain, bucket, facts)
+            delta = Delta(PERIOD, channel, campaign_id, grain, bucket, narrow(facts))
             by_shard.setdefault(shard, []).append(delta)
         for (wide, grain, bucket), facts in wider.items():
             if facts:
-                delta = Delta(PERIOD, wide, OVERALL.campaign_id, grain, bucket, facts)
+                delta = Delta(PERIOD, wide, OVERALL.campaign_id, grain, bucket, narrow(facts))
                 by_shard.setdefault(OVERALL_SHARD, []).append(delta)
         self._sums = {}
         return by_shard

@@ -80,6 +80,7 @@ class Metrics:
         self.scopes_overflow = counter(
             "scopes_overflow_total", "Campaign scopes left out because of limits.scopes."
         )
+        self.cost_reported_ms: dict[str, int] = {}
         self.cost_last_reported = gauge(
             "cost_last_reported_timestamp_seconds",
             "When the newest cost record of a channel was reported.",

@@ -208,6 +208,9 @@ def layout(settings: Settings, partitions: int) -> dict[str, str]:
         "time_zone": str(settings.time_zone),
         "funnel.stages": ",".join(settings.funnel.stages),
         "funnel.skipped": settings.funnel.skipped,
+        "retention.minute_hours": str(settings.retention.minute_hours),
+        "retention.hour_days": str(settings.retention.hour_days),
+        "retention.day_days": str(settings.retention.day_days),
     }
 
 

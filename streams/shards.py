@@ -293,6 +293,7 @@ class Shard:
         started = self._clock.monotonic_seconds()
         try:
             positions, batches = self._prepare()
+            counted = self.tally.take()
             views, arrivals = self.merge.take_views(), self.merge.take_arrivals()
             async with asyncio.timeout(COMMIT_SECONDS):
                 await self._require_producer().transact(batches)
@@ -308,7 +309,7 @@ class Shard:
             self.is_paused = False
             self._require_effects().publish(views)
         metrics = self._deployment.metrics
-        self.tally.report(metrics)
+        counted.report(metrics)
         metrics.commit_seconds.observe(self.confirmed_at - started)
         now_ms = self._clock.now_ms()
         for arrived_ms in arrivals:

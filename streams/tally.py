@@ -18,7 +18,8 @@ class Tally:
 
     def outcome(self, topic: str, outcome: str, amount: int = 1) -> None:
         """Count events of a topic (short name) by what became of them."""
-        self._events[topic, outcome] += amount
+        if amount:
+            self._events[topic, outcome] += amount
 
     def rejected(self, topic: str, reason: str) -> None:
         """Count an event that can never be counted."""
@@ -38,8 +39,16 @@ class Tally:
         known_ms = self._cost_reported_ms.get(channel, 0)
         self._cost_reported_ms[channel] = max(known_ms, reported_ms)
 
+    def take(self) -> "Tally":
+        """Return what was counted so far, and start again."""
+        taken, empty = Tally(), Tally()
+        for name in ("_events", "_rejects", "_remarks", "_overflow", "_cost_reported_ms"):
+            setattr(taken, name, getattr(self, name))
+            setattr(self, name, getattr(empty, name))
+        return taken
+
     def report(self, metrics: Metrics) -> None:
-        """Add everything to the metrics and start again."""
+        """Add everything to the metrics."""
         for (topic, outcome), amount in self._events.items():
             metrics.events.labels(topic, outcome).inc(amount)
         for reason, amount in self._rejects.items():
@@ -47,9 +56,8 @@ class Tally:
         for remark, amount in self._remarks.items():
             metrics.remarks.labels(remark).inc(amount)
         for channel, reported_ms in self._cost_reported_ms.items():
-            metrics.cost_last_reported.labels(channel).set(reported_ms / 1000)
+            # Rows of a channel lie in several shards: the newest of all counts.
+            newest_ms = max(reported_ms, metrics.cost_reported_ms.get(channel, 0))
+            metrics.cost_reported_ms[channel] = newest_ms
+            metrics.cost_last_reported.labels(channel).set(newest_ms / 1000)
         metrics.scopes_overflow.inc(self._overflow)
-        self._events.clear()
-        self._rejects.clear()
-        self._remarks.clear()
-        self._overflow = 0
