@@ -298,12 +298,17 @@ class Worker:
         while True:
             await asyncio.sleep(GROUP_OFFSET_SECONDS)
             if not self.faust.rebalancing:
-                committed = {
-                    TP(topic, partition): position
-                    for partition, shard in self.owner.shards.items()
-                    for topic, position in shard.committed.items()
-                }
-                await self._consumer.show_positions(committed)
+                await self._show_committed()
+
+    async def _show_committed(self) -> None:
+        committed = {
+            TP(topic, partition): position
+            for partition, shard in self.owner.shards.items()
+            for topic, position in shard.committed.items()
+        }
+        # A worker without a shard has nothing to show, which the client takes for an error.
+        if committed:
+            await self._consumer.show_positions(committed)
 
     async def _delete_read_records(self) -> None:
         """Delete from our own topics what has been committed, with a margin, once an hour."""
@@ -317,6 +322,8 @@ class Worker:
                 for partition, shard in self.owner.shards.items()
                 for topic in own
             }
+            if not before:
+                continue
             try:
                 async with admin_client(self._settings.kafka) as admin:
                     await admin.delete_records(before)

@@ -64,3 +64,8 @@ async def test_it_is_warned_of_once(
         worker._warn_once()
     [line] = caplog.messages
     assert "READ on the group" in line
+
+
+async def test_a_worker_without_a_shard_shows_the_group_no_positions(worker: Worker) -> None:
+    # It has no consumer yet, so whatever it sent would be an error.
+    await worker._show_committed()
