@@ -35,6 +35,8 @@ from streams.topics import Topics, topics_of
 FIRST_LOOK_SECONDS: Final = 0.1
 LOOK_SECONDS: Final = 1.0
 FIRST_KPI_SECONDS: Final = 60.0
+INTERRUPT_SECONDS: Final = 1.0
+STOP_SECONDS: Final = 5.0
 MOST_CAMPAIGNS: Final = 15
 FAULT, INTERRUPTED = 1, 130
 
@@ -71,8 +73,16 @@ def run(settings: Settings, *, seconds: float | None, plain: bool, rate: float, 
 
 async def _until_interrupted(demo: "Demo") -> int:
     running = asyncio.create_task(demo.run())
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        # Again and again: a client that is just done with its wait may swallow a cancellation.
+        if not running.done():
+            running.cancel()
+            loop.call_later(INTERRUPT_SECONDS, interrupt)
+
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(name, running.cancel)
+        loop.add_signal_handler(name, interrupt)
     return await running
 
 
@@ -140,7 +150,7 @@ class Demo:
             sending.result()
         finally:
             sending.cancel()
-            await asyncio.wait({sending})
+            await asyncio.wait({sending}, timeout=STOP_SECONDS)
 
     def _note(self, sent: Counter[str]) -> None:
         self._sent = sent.copy()

@@ -208,4 +208,4 @@ def deltas(broker: Broker, topics: Topics = TOPICS) -> Iterable[Delta]:
 def counted(broker: Broker) -> int:
     """Return how many impressions of all scopes were committed."""
     of_all = (delta for delta in deltas(broker) if delta.channel is None)
-    return sum(delta.facts.get("impressions", 0) for delta in of_all)
+    return sum(int(delta.facts.get("impressions", 0)) for delta in of_all)
