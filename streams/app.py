@@ -111,7 +111,6 @@ class Worker:
         accept_loss: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        transport.install()
         self._settings = settings
         self._clock = clock or SystemClock()
         self._started_at = self._clock.monotonic_seconds()
@@ -394,6 +393,7 @@ def run_worker(settings: Settings, *, accept_loss: bool = False) -> int:
 async def _run(settings: Settings, *, accept_loss: bool) -> int:
     partitions = await partitions_of(settings)
     _collect_rarely()
+    transport.install()
     worker = Worker(settings, partitions, accept_loss=accept_loss)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -100,6 +100,10 @@ class Verifier:
 
     async def run(self) -> int:
         """Return 0 if every number agrees, else print what does not, or that there is none; return 1."""
+        if self._settings.redis.is_on:
+            # Counting may take minutes: whether there is something to compare with is asked before.
+            async with redis_client(self._settings) as redis:
+                await redis.ping()
         places = await self._places()
         async with _consumer(self._settings) as inputs, _consumer(self._settings) as outputs:
             shorts = {full: short for short, full in self._topics.inputs.items()}
