@@ -2,13 +2,14 @@
 
 from typing import NamedTuple
 
-from kpis.facts import Facts, difference
+from kpis.facts import PERIOD, Facts, difference
 from kpis.retention import LIFETIME_BUCKET, Grain
 
 
 class Place(NamedTuple):
     """Where facts count: a campaign's bucket of one grain; coarser grains and scopes follow from it."""
 
+    basis: str
     channel: str
     campaign_id: str
     grain: Grain
@@ -19,8 +20,8 @@ Contribution = dict[Place, Facts]
 
 
 def lifetime_place(channel: str, campaign_id: str) -> Place:
-    """Return the place of facts that only exist over lifetime."""
-    return Place(channel, campaign_id, Grain.LIFETIME, LIFETIME_BUCKET)
+    """Return the place of facts of the period basis that only exist over lifetime."""
+    return Place(PERIOD, channel, campaign_id, Grain.LIFETIME, LIFETIME_BUCKET)
 
 
 def count(contribution: Contribution, place: Place, name: str, amount: int = 1) -> None:

@@ -13,6 +13,11 @@ class Scope(NamedTuple):
 
 OVERALL = Scope(None, None)
 
+PERIOD = "period"
+COHORT = "cohort"
+BASES = (PERIOD, COHORT)
+"""How a thing is put into a window: by its own time, or by the creation of its lead."""
+
 Facts = dict[str, int]
 """Whole numbers by fact name: counts, micros or milliseconds; zeros are left out."""
 
