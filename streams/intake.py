@@ -8,16 +8,16 @@ from kpis.events import (
     OTHER_CHANNEL,
     ClickRecorded,
     Event,
+    FxRateSet,
     ImpressionServed,
-    LeadInvalidated,
-    LeadStageChanged,
-    SaleVoided,
+    VisitStarted,
     newest_ms,
 )
+from kpis.facts import PERIOD
 from kpis.reading import Ignored, Refused, read, reject_value
-from kpis.retention import Grain
+from kpis.retention import LIFETIME_BUCKET, Grain
 from kpis.volume import LATE_MS, VolumeCounter, volume_facts
-from streams.messages import Deltas, Forwarded, entity_key, shard_of
+from streams.messages import MAY_WAIT, Deltas, Forwarded, entity_key, shard_of
 from streams.outbox import Outbox
 from streams.stages import MARK_EVERY_MS, SKEW_MS, Context, Progress, Sender
 from streams.transport import Chunk, Record, Watermark
@@ -118,7 +118,8 @@ class Intake:
             return False
         self._tally.outcome(short, ACCEPTED)
         is_plain = record.value is not None and not reading.unknown_fields
-        return is_plain and self._counters[short].learn(record.value or b"")
+        counter = self._counters.get(short)
+        return counter is not None and is_plain and counter.learn(record.value or b"")
 
     def _reject(self, short: str, refused: Refused, chunk: Chunk, record: Record) -> None:
         place = (chunk.topic, chunk.partition, record.offset)
@@ -142,22 +143,39 @@ class Intake:
         match event:
             case ImpressionServed():
                 names = volume_facts(short, is_bot=event.is_bot, viewable=event.viewable)
+            case VisitStarted():
+                self._count_visit(event)
+                return True
             case ClickRecorded(click_id=None):
                 names = volume_facts(short, is_bot=event.is_bot, viewable=False)
             case _:
                 return False
         minute = event.envelope.occurred_ms // MINUTE_MS
-        place = Place(event.channel, event.campaign_id, Grain.MINUTE, minute)
+        place = Place(PERIOD, event.channel, event.campaign_id, Grain.MINUTE, minute)
         self._deltas.add_one(place, names, 1)
         return True
 
+    def _count_visit(self, event: VisitStarted) -> None:
+        if event.is_bot:
+            self._tally.remarked("bot_visit")
+            return
+        buckets = self._deployment.buckets
+        day = buckets.start(Grain.DAY, event.envelope.occurred_ms // MINUTE_MS)
+        is_kept = buckets.is_kept(Grain.DAY, day, self._newest_minute)
+        grain, bucket = (Grain.DAY, day) if is_kept else (Grain.LIFETIME, LIFETIME_BUCKET)
+        place = Place(PERIOD, event.channel, event.campaign_id, grain, bucket)
+        self._deltas.add_visitor(place, event.visitor_id)
+
     def _forward(self, short: str, event: Any, chunk: Chunk, record: Record) -> None:
-        target = shard_of(entity_key(event), self._deployment.partitions)
-        may_park = isinstance(event, LeadInvalidated | LeadStageChanged | SaleVoided)
-        raw = record.value if may_park and record.value is not None else b""
+        partitions = self._deployment.partitions
+        raw = record.value if isinstance(event, MAY_WAIT) and record.value is not None else b""
         forwarded = Forwarded(event, record.timestamp, short, chunk.partition, record.offset, raw)
-        self._forwards.setdefault(target, []).append(forwarded)
-        self.pending_bytes += len(record.value or b"")
+        # Money is converted wherever there is some: a rate belongs to every shard.
+        is_for_all = isinstance(event, FxRateSet)
+        targets = range(partitions) if is_for_all else (shard_of(entity_key(event), partitions),)
+        for target in targets:
+            self._forwards.setdefault(target, []).append(forwarded)
+            self.pending_bytes += len(record.value or b"")
 
     # ------------------------------------------------------------------------- marks
 
@@ -183,12 +201,13 @@ class Intake:
         """Write deltas, forwarded events, rejects and, about once a second, the mark."""
         self._take_counted()
         now_ms = self._deployment.clock.now_ms()
-        mark_ms = None
+        marks: tuple[int, ...] = ()
         if now_ms >= self._mark_due_ms:
             mark_ms = self._mark_ms()
+            marks = () if mark_ms is None else (mark_ms,)
             self._mark_due_ms = now_ms + MARK_EVERY_MS
         deltas = self._deltas.take()
-        progress = Progress(mark_ms, self._newest_minute, self._first_ms)
+        progress = Progress(marks, self._newest_minute, self._first_ms)
         self._to_merge.send(outbox, deltas, progress)
         self._to_entities.send(outbox, self._forwards, progress)
         for key, value in self._rejects:
@@ -205,7 +224,9 @@ class Intake:
         for short, counter in self._counters.items():
             self._tally.outcome(short, "late", counter.take_late())
             for counted in counter.take():
-                place = Place(counted.channel, counted.campaign_id, Grain.MINUTE, counted.minute)
+                place = Place(
+                    PERIOD, counted.channel, counted.campaign_id, Grain.MINUTE, counted.minute
+                )
                 self._deltas.add_one(place, counted.facts, counted.amount)
                 self._remark_channel(counted.channel, counted.amount)
                 self._newest_minute = max(self._newest_minute, counted.minute)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from zoneinfo import ZoneInfo
 
+from kpis import retention
+from kpis.calendar import HOUR_MINUTES, MINUTE_MS
 from kpis.fields import CHANNELS, PERSONAL, Rules
 from streams import setting_values
 from streams.problems import Problem
@@ -26,6 +28,9 @@ METRICS_ADDRESS = "LEADPULSE_METRICS"
 UTC = ZoneInfo("UTC")
 STAGE = "[a-z0-9_]{1,32}"
 CHANNEL = "[a-z0-9_-]{1,64}"
+
+_DAY_MINUTES = 24 * HOUR_MINUTES
+_DAY_MS = _DAY_MINUTES * MINUTE_MS
 
 
 class SettingsError(Problem):
@@ -152,10 +157,18 @@ class Channels:
 class Retention:
     """How long each grain is kept, back from the newest event time. Source: contract, section 1."""
 
-    # Rolling windows of an hour and a day begin in the bucket before the one they reach back to.
+    # Rolling windows begin in the bucket before the one they reach back to: an hour ago, 7 and 28
+    # days ago. Months are sums of days, and the leads of a horizon are told apart by their days.
     minute_hours: int = key(3, whole(2, 240, "hours"))
-    hour_days: int = key(36, whole(2, 400, "days"))
-    day_days: int = key(400, whole(2, 36_600, "days"))
+    hour_days: int = key(36, whole(8, 400, "days"))
+    day_days: int = key(400, whole(32, 36_600, "days"))
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """How long after its creation a lead's first sale counts in `conversion_within`."""
+
+    horizon_days: int = key(30, whole(1, 400, "days"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +238,7 @@ class Settings:
     funnel: Funnel = field(default_factory=Funnel)
     channels: Channels = field(default_factory=Channels)
     retention: Retention = field(default_factory=Retention)
+    cohort: Cohort = field(default_factory=Cohort)
     limits: Limits = field(default_factory=Limits)
     park: Park = field(default_factory=Park)
     clicks: Clicks = field(default_factory=Clicks)
@@ -247,6 +261,30 @@ class Settings:
     def time_zone(self) -> ZoneInfo:
         """The reporting time zone."""
         return self.general.time_zone
+
+    @property
+    def park_ms(self) -> int:
+        """How long an event waits for the `created` of its lead or sale."""
+        return self.park.days * _DAY_MS
+
+    @property
+    def keep_ms(self) -> int:
+        """How long the id of a click is remembered."""
+        return self.clicks.keep_days * _DAY_MS
+
+    @property
+    def horizon_ms(self) -> int:
+        """How long after its creation a lead's first sale counts in `conversion_within`."""
+        return self.cohort.horizon_days * _DAY_MS
+
+    def retention_rule(self) -> retention.Retention:
+        """Return how long each grain is kept, as what counts knows it."""
+        keep = self.retention
+        return retention.Retention(
+            keep.minute_hours * HOUR_MINUTES,
+            keep.hour_days * _DAY_MINUTES,
+            keep.day_days * _DAY_MINUTES,
+        )
 
     def rules(self) -> Rules:
         """Return what decides whether an event is accepted, and as what."""
@@ -456,6 +494,9 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
     retention, session = settings.retention, settings.session
     if retention.minute_hours > 24 * retention.hour_days:
         yield "retention.hour_days", "at least retention.minute_hours", f"{retention.hour_days}"
+    if settings.cohort.horizon_days >= retention.day_days:
+        expected = "more than cohort.horizon_days"
+        yield "retention.day_days", expected, f"{retention.day_days}"
     if retention.hour_days > retention.day_days:
         yield "retention.day_days", "at least retention.hour_days", f"{retention.day_days}"
     if session.heartbeat_seconds * 2 > session.timeout_seconds:

@@ -22,6 +22,9 @@ SKEW_MS: Final = 5_000
 
 MARK_EVERY_MS: Final = 1_000
 
+HOPS: Final = 4
+"""How often what came of an event may pass from entity to entity: pointer, journey, question, answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -36,6 +39,7 @@ class Deployment:
     metrics: Metrics
     park_ms: int
     keep_ms: int
+    horizon_ms: int
 
 
 class Stage(Protocol):
@@ -125,24 +129,23 @@ class Sender:
         self._stage = stage
         self._topic = topic
         self._partitions = partitions
-        self._sent_ms = -1
+        self._sent: tuple[int, ...] = ()
 
     def send(
         self, outbox: Outbox, items: Mapping[int, Sequence[object]], progress: "Progress"
     ) -> None:
-        """Put the items of each target shard into `outbox`; a new mark goes to every shard."""
-        mark_ms = progress.mark_ms
-        is_news = mark_ms is not None and mark_ms > self._sent_ms
-        if mark_ms is not None and is_news:
-            self._sent_ms = mark_ms
+        """Put the items of each target shard into `outbox`; new marks go to every shard."""
+        is_news = bool(progress.marks) and progress.marks != self._sent
+        if is_news:
+            self._sent = progress.marks
         for target in range(self._partitions) if is_news else items:
             groups = list(packed(items.get(target, ()))) or [[]]
             for number, group in enumerate(groups, 1):
-                told_ms = mark_ms if is_news and number == len(groups) else None
+                marks = progress.marks if is_news and number == len(groups) else ()
                 envelope = Envelope(
                     self._shard,
                     self._stage,
-                    told_ms,
+                    marks,
                     progress.newest_minute,
                     progress.arrived_ms if group else None,
                     group,
@@ -153,7 +156,7 @@ class Sender:
 class Progress(NamedTuple):
     """How far a stage has got: see `Envelope`."""
 
-    mark_ms: int | None
+    marks: tuple[int, ...]
     newest_minute: int
     arrived_ms: int | None
 

@@ -45,6 +45,7 @@ CHANGELOG = {
 }
 INPUT = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
 REJECTS = {**OWN, "cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}
+LEDGER = {**OWN, "cleanup.policy": "delete", "retention.ms": str(400 * DAY_MS)}
 
 # What of the above is checked on topics that exist: the numbers are wrong without it.
 CHECKED = ("cleanup.policy", "message.timestamp.type")
@@ -82,6 +83,7 @@ class Topics:
         self.app_id = app_id
         self.inputs: Mapping[str, str] = {short: f"{prefix}{short}.v1" for short in TOPICS}
         self.kpis = f"{prefix}kpis.v1"
+        self.windows = f"{prefix}kpi-windows.v1"
         self.rejects = f"{prefix}rejects.v1"
         self.entities = f"{app_id}-entities"
         self.deltas = f"{app_id}-deltas"
@@ -101,6 +103,7 @@ class Topics:
         return (
             *(TopicSpec(name, f"input: {short}", INPUT) for short, name in self.inputs.items()),
             TopicSpec(self.kpis, "output: KPIs, latest per key", CHANGELOG),
+            TopicSpec(self.windows, "output: final and revised KPIs", LEDGER),
             TopicSpec(self.rejects, "output: refused input", REJECTS),
             TopicSpec(self.entities, "own: events by entity", STREAM, CHECKED_STREAM),
             TopicSpec(self.deltas, "own: changes by scope", STREAM, CHECKED_STREAM),
