@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from zoneinfo import ZoneInfo
 
-from kpis import retention
 from kpis.calendar import HOUR_MINUTES, MINUTE_MS
 from kpis.fields import CHANNELS, PERSONAL, Rules
+from kpis.retention import Retention as RetentionRule
 from streams import setting_values
 from streams.problems import Problem
 from streams.setting_values import Reader, choice, key, names, pairs, secret, text, truth, whole
@@ -277,10 +277,10 @@ class Settings:
         """How long after its creation a lead's first sale counts in `conversion_within`."""
         return self.cohort.horizon_days * _DAY_MS
 
-    def retention_rule(self) -> retention.Retention:
+    def retention_rule(self) -> RetentionRule:
         """Return how long each grain is kept, as what counts knows it."""
         keep = self.retention
-        return retention.Retention(
+        return RetentionRule(
             keep.minute_hours * HOUR_MINUTES,
             keep.hour_days * _DAY_MINUTES,
             keep.day_days * _DAY_MINUTES,
