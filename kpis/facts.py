@@ -18,6 +18,14 @@ COHORT = "cohort"
 BASES = (PERIOD, COHORT)
 """How a thing is put into a window: by its own time, or by the creation of its lead."""
 
+
+class Subject(NamedTuple):
+    """What a set of numbers is about: a scope, on one basis."""
+
+    basis: str
+    scope: Scope
+
+
 Facts = dict[str, int]
 """Whole numbers by fact name: counts, micros or milliseconds; zeros are left out."""
 
