@@ -366,12 +366,22 @@ Event = (
 )
 
 
+def reported_ms_of(event: Event) -> int | None:
+    """Return when a row or target was reported, None for what is no report."""
+    if isinstance(event, CountsReported | CostSnapshot | CostDeleted | TargetSet | TargetRemoved):
+        return event.reported_ms
+    return None
+
+
 def newest_ms(event: Event, timestamp_ms: int) -> int:
     """Return the event time that retention counts back from, never ahead of the record's timestamp.
 
-    A row tells of everything up to its report, whatever `occurred_at` it was given.
+    A row tells of everything up to its report, whatever `occurred_at` it was given. Targets and rates
+    tell of no time that has passed: they are as old as can be (0) and move nothing.
     """
+    if isinstance(event, TargetSet | TargetRemoved | FxRateSet):
+        return 0
     occurred_ms = event.envelope.occurred_ms
-    if isinstance(event, CountsReported | CostSnapshot):
+    if isinstance(event, CountsReported | CostSnapshot | CostDeleted):
         occurred_ms = max(occurred_ms, event.reported_ms)
     return min(occurred_ms, timestamp_ms)

@@ -8,15 +8,18 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from fractions import Fraction
 from functools import cached_property
 from typing import Final, NoReturn
 from zoneinfo import ZoneInfo
 
 from kpis import instants, money
+from kpis.catalog import Catalog
 from kpis.events import OTHER_CHANNEL, UNATTRIBUTED
 from kpis.instants import InstantError
 from kpis.json_text import Integer, Number
-from kpis.money import AmountError
+from kpis.money import AmountError, RateError
 
 CHANNELS: Final = frozenset(
     (
@@ -50,6 +53,13 @@ LONGEST_ID: Final = 256
 LONGEST_EVENT_ID: Final = 128
 LARGEST_COUNT: Final = 10**12
 
+_TARGET_FACTS: Final = {
+    "leads": "count",
+    "sales": "count",
+    "new_customers": "count",
+    "revenue_net": "amount",
+    "cost": "amount",
+}
 _RESERVED: Final = frozenset(("_all", "__other__"))
 _CHANNEL: Final = re.compile("[a-z0-9_-]{1,64}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -74,6 +84,16 @@ class Rules:
     max_bytes: int = 262_144
     personal: frozenset[str] = PERSONAL
     channels: frozenset[str] = CHANNELS
+
+    @cached_property
+    def target_kpis(self) -> Mapping[str, str]:
+        """The names that a target may be about, with their units: `count` or one of the catalogue's.
+
+        Source: contract, section 5, target_attainment.
+        """
+        stages = {f"stage_entered.{stage}": "count" for stage in self.funnel}
+        kpis = {kpi.name: kpi.unit for kpi in Catalog(self.funnel).kpis}
+        return {**_TARGET_FACTS, **stages, **kpis}
 
     @cached_property
     def stages(self) -> Mapping[str, str]:
@@ -298,15 +318,21 @@ class Fields:
         except InstantError:
             refuse_field(self, "unknown_time_zone", name, instants.TIME_ZONE)
 
+    def required_date(self, name: str) -> date:
+        """Return a calendar date that must be there."""
+        text = self._time_text(name, instants.DATE)
+        try:
+            return instants.calendar_date(text)
+        except InstantError:
+            refuse_field(self, "bad_time", name, instants.DATE)
+
     def amount(self, name: str, *, signed: bool = False) -> int | None:
         """Return an amount of money in micros; one below 0 only if it may be `signed`."""
-        value = self.members.get(name)
-        if value is None or value == "":
+        text = self._decimal_text(name, money.AMOUNT)
+        if text is None:
             return None
-        if not isinstance(value, str):
-            refuse_field(self, "wrong_type", name, money.AMOUNT)
         try:
-            micros = money.amount_micros(value)
+            micros = money.amount_micros(text)
         except AmountError:
             refuse_field(self, "bad_amount", name, money.AMOUNT)
         if micros < 0 and not signed:
@@ -320,17 +346,57 @@ class Fields:
             refuse_field(self, "missing_field", name, money.AMOUNT)
         return micros
 
-    def check_currency(self) -> None:
-        """Refuse a currency that is missing, unknown or not the reporting one."""
-        expected = f"the reporting currency {self.rules.currency}"
-        code = self.text("currency", expected)
-        if code == self.rules.currency:
-            return
+    def required_target(self, name: str) -> int:
+        """Return what a target comes to, in millionths, above 0; it must be there."""
+        expected = f"{money.AMOUNT}, above 0"
+        text = self._required_decimal_text(name, expected)
+        try:
+            micros = money.amount_micros(text)
+        except AmountError:
+            refuse_field(self, "bad_target", name, expected)
+        if micros <= 0:
+            refuse_field(self, "bad_target", name, expected)
+        return micros
+
+    def required_rate(self, name: str) -> Fraction:
+        """Return a rate of exchange that must be there."""
+        text = self._required_decimal_text(name, money.RATE)
+        try:
+            return money.exchange_rate(text)
+        except RateError:
+            refuse_field(self, "bad_rate", name, money.RATE)
+
+    def _decimal_text(self, name: str, expected: str) -> str | None:
+        """Return a number as it was written, as text or as JSON number."""
+        value = self.members.get(name)
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str):
+            refuse_field(self, "wrong_type", name, expected)
+        return value
+
+    def _required_decimal_text(self, name: str, expected: str) -> str:
+        text = self._decimal_text(name, expected)
+        if text is None:
+            refuse_field(self, "missing_field", name, expected)
+        return text
+
+    def required_currency(self, name: str = "currency") -> str:
+        """Return a currency that must be there."""
+        code = self.text(name, money.CURRENCY)
         if code is None:
-            refuse_field(self, "missing_currency", "currency", expected)
+            # Only the field of that name has a reason of its own.
+            reason = "missing_currency" if name == "currency" else "missing_field"
+            refuse_field(self, reason, name, money.CURRENCY)
         if code not in money.CURRENCIES:
-            refuse_field(self, "unknown_currency", "currency", "a currency code of ISO 4217")
-        refuse_field(self, "unsupported_currency", "currency", expected)
+            refuse_field(self, "unknown_currency", name, money.CURRENCY)
+        return code
+
+    def check_reporting_currency(self) -> None:
+        """Refuse a currency that is missing, unknown or not the reporting one."""
+        if self.required_currency() != self.rules.currency:
+            expected = f"the reporting currency {self.rules.currency}"
+            refuse_field(self, "unsupported_currency", "currency", expected)
 
     def choice(self, name: str, choices: Collection[str]) -> str | None:
         """Return one of the `choices`."""

@@ -4,9 +4,10 @@ Source: contract, sections 2 and 8 (`bad_time`, `unknown_time_zone`).
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
 MINUTE_MS: Final = 60_000
@@ -79,15 +80,55 @@ def date_ms(text: str, zone: ZoneInfo) -> int:
     Raises:
         InstantError: unless `text` is YYYY-MM-DD in the years 2000 to 2100.
     """
+    return day_start_ms(calendar_date(text), zone)
+
+
+def calendar_date(text: str) -> date:
+    """Return the calendar date that a text names.
+
+    Raises:
+        InstantError: unless `text` is YYYY-MM-DD in the years 2000 to 2100.
+    """
     if _DATE.fullmatch(text) is None:
         raise InstantError(DATE, text)
     try:
-        # fold=0 is right in both odd cases: of two midnights the first, and for a midnight that is
-        # skipped the moment of the skip.
-        start = _in_range(datetime.fromisoformat(text).replace(tzinfo=zone))
+        return _in_range(date.fromisoformat(text))
     except ValueError:
         raise InstantError(DATE, text) from None
-    return _since_epoch_ms(start)
+
+
+def day_start_ms(day: date, zone: ZoneInfo) -> int:
+    """Return the first instant of a day in `zone`, in milliseconds since 1970."""
+    # fold=0 is right in both odd cases: of two midnights the first, and for a midnight that is
+    # skipped the moment of the skip.
+    return _since_epoch_ms(datetime.combine(day, time(), zone))
+
+
+def period_end(first: date, period: str) -> date | None:
+    """Return the date after the day, week (from Monday), month or quarter that begins on `first`.
+
+    None if no such period begins on that date.
+
+    Raises:
+        KeyError: unless `period` is one of `PERIODS`.
+    """
+    begins, days = _PERIODS[period]
+    if not begins(first):
+        return None
+    # Months differ in length: a few days past the end, then back to the first of that month.
+    beyond = first + timedelta(days=days)
+    return beyond.replace(day=1) if period in {"month", "quarter"} else beyond
+
+
+_PERIODS: Final[Mapping[str, tuple[Callable[[date], bool], int]]] = {
+    "day": (lambda _: True, 1),
+    "week": (lambda day: day.weekday() == 0, 7),
+    "month": (lambda day: day.day == 1, 31),
+    # Three months have 90 to 92 days, so 95 days lead to the first days of the next quarter.
+    "quarter": (lambda day: day.day == 1 and day.month % 3 == 1, 95),
+}
+PERIODS: Final = tuple(_PERIODS)
+"""The periods of the calendar that a target may have."""
 
 
 def is_date(text: str) -> bool:
@@ -117,7 +158,10 @@ def time_zone(name: str) -> ZoneInfo:
         raise InstantError(TIME_ZONE, name) from None
 
 
-def _in_range(moment: datetime) -> datetime:
+_Dated = TypeVar("_Dated", bound=date)
+
+
+def _in_range(moment: _Dated) -> _Dated:
     if not 2000 <= moment.year <= 2100:
         raise ValueError(moment.year)
     return moment

@@ -4,6 +4,8 @@ Source: contract, section 2 "Amounts" and section 5 "Value of a KPI".
 """
 
 import re
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Final
 
 MICROS: Final = 1_000_000
@@ -16,6 +18,13 @@ AMOUNT: Final = "a decimal number up to 10^12 with at most 6 decimals"
 
 # Thirteen digits are enough for 10^12, so that no long text is ever turned into a number.
 _AMOUNT: Final = re.compile(r"(-?)([0-9]{1,13})(?:\.([0-9]{1,6}))?")
+
+RATE: Final = "a decimal number above 0, up to 10^6, with at most 12 decimals"
+
+LARGEST_RATE: Final = 10**6
+"""The largest rate: with 12 decimals its numerator still fits into 63 bits."""
+
+_RATE: Final = re.compile(r"-?[0-9]{1,7}(?:\.[0-9]{1,12})?")
 
 _ISO_4217: Final = (
     # List one, with funds, metals and the codes for testing and for no currency.
@@ -31,12 +40,18 @@ _ISO_4217: Final = (
     "ANG BGN CUC HRK SLL ZWL"
 )
 
+CURRENCY: Final = "a currency code of ISO 4217"
+
 CURRENCIES: Final = frozenset(_ISO_4217.split())
 """The currency codes of ISO 4217."""
 
 
 class AmountError(ValueError):
     """A text that is no amount of money."""
+
+
+class RateError(ValueError):
+    """A text that is no rate of exchange."""
 
 
 def amount_micros(text: str) -> int:
@@ -59,6 +74,21 @@ def amount_micros(text: str) -> int:
     return -micros if minus else micros
 
 
+def exchange_rate(text: str) -> Fraction:
+    """Return the rate of exchange that a decimal text names, exactly and in lowest terms.
+
+    Raises:
+        RateError: for exponents, grouping, a plus sign, more than 12 decimals, 0 or less, and more
+            than 10^6.
+    """
+    if _RATE.fullmatch(text) is not None:
+        rate = Fraction(text)
+        if 0 < rate <= LARGEST_RATE:
+            return rate
+    msg = f"expected {RATE}, got {text[:40]!r}"
+    raise RateError(msg)
+
+
 def _message(text: str) -> str:
     return f"expected {AMOUNT}, got {text[:40]!r}"
 
@@ -74,7 +104,48 @@ def scaled_quotient(numerator: int, denominator: int) -> int:
     if denominator <= 0:
         msg = f"denominator: expected a positive number, got {denominator}"
         raise ValueError(msg)
-    whole, rest = divmod(numerator * MICROS, denominator)
+    return half_even(numerator * MICROS, denominator)
+
+
+def half_even(numerator: int, denominator: int) -> int:
+    """Return numerator / denominator rounded half to even; the denominator is positive."""
+    whole, rest = divmod(numerator, denominator)
     if 2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1):
         return whole + 1
     return whole
+
+
+def apportion(parts: Sequence[Fraction]) -> list[int]:
+    """Return parts rounded by largest remainder: they sum to their sum rounded half to even.
+
+    No part is off by 1 or more; of equal remainders the earlier part is larger. What is less than 0 in
+    sum is rounded as if it were positive, so that the opposite of every part gives the opposite result.
+
+    Source: contract, section 2, "Amounts".
+    """
+    total = _exact_sum(parts)
+    if total < 0:
+        return [-part for part in apportion([-part for part in parts])]
+    divided = [divmod(part.numerator, part.denominator) for part in parts]
+    rounded = [whole for whole, _ in divided]
+    missing = half_even(total.numerator, total.denominator) - sum(rounded)
+    if missing:
+        remainders = [
+            Fraction(rest, part.denominator) for (_, rest), part in zip(divided, parts, strict=True)
+        ]
+        largest = sorted(range(len(parts)), key=lambda index: -remainders[index])
+        for index in largest[:missing]:
+            rounded[index] += 1
+    return rounded
+
+
+def _exact_sum(parts: Sequence[Fraction]) -> Fraction:
+    # Many parts share few denominators; adding fractions of different ones is dear.
+    numerators: dict[int, int] = {}
+    for part in parts:
+        denominator = part.denominator
+        numerators[denominator] = numerators.get(denominator, 0) + part.numerator
+    return sum(
+        (Fraction(numerator, denominator) for denominator, numerator in numerators.items()),
+        Fraction(0),
+    )
