@@ -1,12 +1,15 @@
-"""Buckets of time in the reporting zone: minutes, hours and days, and how they are written."""
+"""Spans of time in the reporting zone: minutes, hours, days, weeks and months, and how they are written."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
 MINUTE_MS: Final = 60_000
 HOUR_MINUTES: Final = 60
+DAY_MINUTES: Final = 24 * HOUR_MINUTES
+_WEEK_DAYS: Final = 7
+_QUARTER_MONTHS: Final = 3
 
 # Few quarters of an hour hold the start of an hour or day within them, so one answer serves them whole.
 _QUARTER: Final = 15
@@ -20,6 +23,7 @@ class Calendar:
 
     A day has 23, 24 or 25 hours where the clock changes; an hour that occurs twice is two hours, and
     what occurs again after midnight when the clock goes back across it belongs to the new day.
+    Weeks (ISO, from Monday), months and quarters are whole days; a date that a zone left out is none.
     """
 
     def __init__(self, zone: ZoneInfo) -> None:
@@ -28,6 +32,7 @@ class Calendar:
         self._days: dict[int, int] = {}
         self._hour_ends: dict[int, int] = {}
         self._day_ends: dict[int, int] = {}
+        self._ordinals: dict[int, int] = {}
 
     def hour_start(self, minute: int) -> int:
         """Return the first minute of the local hour that contains `minute`."""
@@ -49,13 +54,61 @@ class Calendar:
         """Return the minute after the local day that begins at `start`."""
         end = self._day_ends.get(start)
         if end is None:
-            end = self._find_end(start, self.day_start, 24 * HOUR_MINUTES)
+            end = self._find_end(start, self.day_start, DAY_MINUTES)
             _remember(self._day_ends, start, end)
         return end
+
+    def ordinal(self, minute: int) -> int:
+        """Return the date of the local day that contains `minute`, as `date.toordinal` numbers it."""
+        start = self.day_start(minute)
+        ordinal = self._ordinals.get(start)
+        if ordinal is None:
+            ordinal = self._local(start).toordinal()
+            _remember(self._ordinals, start, ordinal)
+        return ordinal
+
+    def minute_of(self, day: date) -> int:
+        """Return the first minute of the local day `day`; of the next one if the zone left it out."""
+        midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone)
+        return (midnight.astimezone(UTC) - _EPOCH) // timedelta(minutes=1)
+
+    def week_start(self, minute: int) -> int:
+        """Return the first minute of the week, from Monday, that contains `minute`."""
+        return self.minute_of(self._monday(minute))
+
+    def week_end(self, start: int) -> int:
+        """Return the minute after the week that begins at `start`."""
+        return self.minute_of(self._monday(start) + timedelta(days=_WEEK_DAYS))
+
+    def month_start(self, minute: int) -> int:
+        """Return the first minute of the local month that contains `minute`."""
+        return self.minute_of(self._date(minute).replace(day=1))
+
+    def month_end(self, start: int) -> int:
+        """Return the minute after the local month that begins at `start`."""
+        return self.minute_of(_months_on(self._date(start), 1))
+
+    def quarter_start(self, minute: int) -> int:
+        """Return the first minute of the local quarter of a year that contains `minute`."""
+        day = self._date(minute)
+        return self.minute_of(
+            day.replace(month=day.month - (day.month - 1) % _QUARTER_MONTHS, day=1)
+        )
+
+    def quarter_end(self, start: int) -> int:
+        """Return the minute after the local quarter of a year that begins at `start`."""
+        return self.minute_of(_months_on(self._date(start), _QUARTER_MONTHS))
 
     def text(self, minute: int) -> str:
         """Return `minute` as RFC 3339 text with the zone's offset, for example 2026-03-29T00:00:00+01:00."""
         return self._local(minute).isoformat()
+
+    def _date(self, minute: int) -> date:
+        return date.fromordinal(self.ordinal(minute))
+
+    def _monday(self, minute: int) -> date:
+        day = self._date(minute)
+        return day - timedelta(days=day.weekday())
 
     def _local(self, minute: int) -> datetime:
         return (_EPOCH + timedelta(minutes=minute)).astimezone(self.zone)
@@ -104,6 +157,12 @@ class Calendar:
             else:
                 outside = middle
         return outside
+
+
+def _months_on(day: date, months: int) -> date:
+    """Return the first of the month that comes `months` after that of `day`."""
+    years, month = divmod(day.month - 1 + months, 12)
+    return date(day.year + years, month + 1, 1)
 
 
 def _remember(memo: dict[int, int], key: int, value: int) -> None:

@@ -1,91 +1,65 @@
-"""The sums of one scope in all stored grains."""
+"""The sums of one basis and scope: the stored cells, and the windows that are made of them."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterator, Mapping
 
-from msgspec import msgpack
-
-from kpis.facts import Facts, add, narrow, widen
-from kpis.retention import Buckets, Grain
-
-_GRAINS: Final = len(Grain)
-
-_encode = msgpack.Encoder().encode
-_decode = msgpack.Decoder(dict[str, int | str]).decode
-
-
-class Cell(NamedTuple):
-    """A bucket of one grain."""
-
-    grain: Grain
-    bucket: int
+from kpis.facts import Facts
+from kpis.retention import Grain
+from kpis.spans import Cell, Spans, Window
 
 
 class Cells:
-    """Facts by grain and bucket of one scope; at rest they are encoded, to be small."""
+    """Facts and visitors of one basis and scope."""
 
-    __slots__ = ("_facts",)
-
-    def __init__(self) -> None:
-        self._facts: dict[int, Facts | bytes] = {}
+    def __init__(self, spans: Spans) -> None: ...
 
     def __bool__(self) -> bool:
-        return bool(self._facts)
+        """Tell whether there is any cell."""
+        raise NotImplementedError
 
-    def get(self, grain: Grain, bucket: int) -> Facts:
-        """Return the facts of a cell, empty if there are none; not to be changed."""
-        found = self._facts.get(bucket * _GRAINS + grain)
-        if found is None:
-            return {}
-        return widen(_decode(found)) if isinstance(found, bytes) else found
+    def has(self, window: Window) -> bool:
+        """Tell whether a window has a fact or a visitor."""
+        raise NotImplementedError
 
-    def has(self, grain: Grain, bucket: int) -> bool:
-        """Tell whether a cell has a fact."""
-        return bool(self._facts.get(bucket * _GRAINS + grain))
+    def facts(self, window: Window) -> Facts:
+        """Return the facts of a window with the fact `visitors`; a copy, empty if there are none."""
+        raise NotImplementedError
+
+    def facts_between(self, start_minute: int, end_minute: int) -> Facts:
+        """Return the facts of the days that begin in [start, end), without visitors."""
+        raise NotImplementedError
+
+    def day_facts(self, start_minute: int, end_minute: int) -> Iterator[tuple[int, Facts]]:
+        """Yield (start, facts) of the days with facts that begin in [start, end)."""
+        raise NotImplementedError
 
     def add(
-        self, grain: Grain, bucket: int, facts: Mapping[str, int], buckets: Buckets, newest: int
-    ) -> Iterator[Cell]:
-        """Add facts to a bucket and to the coarser ones that contain it; yield the cells that changed.
+        self,
+        grain: Grain,
+        bucket: int,
+        facts: Mapping[str, int],
+        newest: int,
+        visitors: bytes | None = None,
+    ) -> list[Cell]:
+        """Add facts and visitors to a bucket and the coarser ones; return the cells that changed."""
+        raise NotImplementedError
 
-        What has left retention at minute `newest` is passed over.
-        """
-        for wider in list(Grain)[grain:]:
-            start = buckets.start(wider, bucket)
-            if wider is Grain.LIFETIME or buckets.is_kept(wider, start, newest):
-                self._add(start * _GRAINS + wider, facts)
-                yield Cell(wider, start)
-
-    def sum(self, grain: Grain, starts: Iterable[int]) -> Facts:
-        """Return the sum over buckets of one grain."""
-        total: Facts = {}
-        facts = self._facts
-        for start in starts:
-            if start * _GRAINS + grain in facts:
-                add(total, self.get(grain, start))
-        return total
+    def forget(self, keep: Collection[Window]) -> None:
+        """Forget the sums of derived windows but those of `keep`; put what is quiet to rest."""
 
     def pack(self, cell: Cell) -> bytes | None:
-        """Put a cell to rest and return its encoding, None if it has no facts."""
-        code = cell.bucket * _GRAINS + cell.grain
-        found = self._facts.get(code)
-        if not found:
-            self._facts.pop(code, None)
-            return None
-        packed = found if isinstance(found, bytes) else _encode(narrow(found))
-        self._facts[code] = packed
-        return packed
+        """Put the facts of a cell to rest and return their encoding, None if there are none."""
+        raise NotImplementedError
 
     def unpack(self, cell: Cell, packed: bytes) -> None:
-        """Set a cell to what `pack` returned."""
-        self._facts[cell.bucket * _GRAINS + cell.grain] = packed
+        """Set the facts of a cell to what `pack` returned."""
 
-    def drop(self, cell: Cell) -> None:
-        """Forget a cell."""
-        self._facts.pop(cell.bucket * _GRAINS + cell.grain, None)
+    def take_visitors(self) -> Iterator[tuple[Cell, bytes]]:
+        """Yield each cell whose visitors changed since the last call, with their encoding."""
+        raise NotImplementedError
 
-    def _add(self, code: int, facts: Mapping[str, int]) -> None:
-        found = self._facts.get(code, {})
-        total = widen(_decode(found)) if isinstance(found, bytes) else found
-        add(total, facts)
-        self._facts[code] = total
+    def unpack_visitors(self, cell: Cell, packed: bytes) -> None:
+        """Set the visitors of a cell to what `take_visitors` yielded."""
+
+    def drop(self, cell: Cell) -> bool:
+        """Forget a cell, as it left retention; tell whether it had visitors (a row of their own)."""
+        raise NotImplementedError
