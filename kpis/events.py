@@ -366,11 +366,14 @@ Event = (
 )
 
 
+_ROWS: Final = (CountsReported, CostSnapshot, CostDeleted)
+_REPORTS: Final = (*_ROWS, TargetSet, TargetRemoved)
+_TIMELESS: Final = (TargetSet, TargetRemoved, FxRateSet)
+
+
 def reported_ms_of(event: Event) -> int | None:
     """Return when a row or target was reported, None for what is no report."""
-    if isinstance(event, CountsReported | CostSnapshot | CostDeleted | TargetSet | TargetRemoved):
-        return event.reported_ms
-    return None
+    return event.reported_ms if isinstance(event, _REPORTS) else None
 
 
 def newest_ms(event: Event, timestamp_ms: int) -> int:
@@ -379,9 +382,9 @@ def newest_ms(event: Event, timestamp_ms: int) -> int:
     A row tells of everything up to its report, whatever `occurred_at` it was given. Targets and rates
     tell of no time that has passed: they are as old as can be (0) and move nothing.
     """
-    if isinstance(event, TargetSet | TargetRemoved | FxRateSet):
+    if isinstance(event, _TIMELESS):
         return 0
     occurred_ms = event.envelope.occurred_ms
-    if isinstance(event, CountsReported | CostSnapshot | CostDeleted):
+    if isinstance(event, _ROWS):
         occurred_ms = max(occurred_ms, event.reported_ms)
     return min(occurred_ms, timestamp_ms)

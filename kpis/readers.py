@@ -366,15 +366,14 @@ def _target_key(fields: Fields) -> _TargetKey:
 
 
 def _target_kpi(fields: Fields) -> str:
-    """Return the full name of what a target is about: the stage is part of it."""
+    """Return the full name of what a target is about; of `stage_entered` the stage is part."""
     name = fields.required_text("kpi")
-    stage = fields.stage("stage")
-    if name == "stage_entered":
-        name = f"{name}.{fields.required_stage('stage') if stage is None else stage}"
-    if name not in fields.rules.target_kpis:
+    is_staged = name == "stage_entered"
+    if not is_staged and name not in fields.rules.target_kpis:
         expected = "leads, sales, new_customers, revenue_net, cost, stage_entered or a KPI"
         refuse_field(fields, "bad_value", "kpi", expected)
-    return name
+    stage = fields.required_stage("stage") if is_staged else fields.stage("stage")
+    return f"{name}.{stage}" if is_staged else name
 
 
 def _target_minutes(fields: Fields, period: str) -> tuple[int, int]:
