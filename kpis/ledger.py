@@ -6,6 +6,8 @@ Source: contract, section 6.
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from msgspec import Struct, msgpack
+
 from kpis.events import (
     CostDeleted,
     CostSnapshot,
@@ -24,6 +26,7 @@ from kpis.events import (
     SaleVoided,
 )
 from kpis.facts import Facts
+from kpis.packing import pack, unpack
 
 REVISION_MS: Final = 60_000
 """A window has at most one revision in this time."""
@@ -142,3 +145,41 @@ def issued(entry: Entry, now_ms: int, facts: Facts) -> Entry:
     if facts == (entry.facts or {}):
         return Entry(entry.revision, entry.issued_ms)
     return Entry(entry.revision + 1, now_ms)
+
+
+# ----------------------------------------------------------------------------- rows
+
+_SECOND_MS: Final = 1_000
+
+
+class _Row(Struct, frozen=True, array_like=True, gc=False):
+    revision: int
+    issued_s: int
+    cause: int = 0
+    facts: bytes = b""
+
+
+_encode = msgpack.Encoder().encode
+_decode_row = msgpack.Decoder(_Row).decode
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """Return an entry as a row: seven bytes if it is a first revision without a change since.
+
+    The instant is rounded up to seconds, so that a revision is rather a little later than too early.
+    """
+    issued_s = -(-entry.issued_ms // _SECOND_MS)
+    if not entry.cause:
+        return _encode((entry.revision, issued_s))
+    return _encode((entry.revision, issued_s, int(entry.cause), pack(entry.facts or {})))
+
+
+def decode_entry(row: bytes) -> Entry:
+    """Return the entry that `encode_entry` was given."""
+    stored = _decode_row(row)
+    return Entry(
+        stored.revision,
+        stored.issued_s * _SECOND_MS,
+        stored.cause,
+        unpack(stored.facts) if stored.cause else None,
+    )

@@ -45,10 +45,15 @@ class Sketch:
         self._union.update(visitor_id)
         self._count = None
 
-    def merge(self, stored: bytes) -> bool:
-        """Add the visitors of what `to_bytes` returned; tell whether any of them was new."""
+    def merge(self, visitors: "bytes | Sketch") -> bool:
+        """Add the visitors of a sketch, or what its `to_bytes` returned; tell whether any was new."""
+        library = _library()
         before = self._union.get_estimate()
-        self._union.update(_library().hll_sketch.deserialize(stored))
+        self._union.update(
+            library.hll_sketch.deserialize(visitors)
+            if isinstance(visitors, bytes)
+            else visitors._union.get_result(library.tgt_hll_type.HLL_8)
+        )
         # A new visitor moves the estimate, if he is told from the known ones at all.
         if self._union.get_estimate() == before:
             return False
