@@ -1,0 +1,150 @@
+"""Clicks with a `click_id`: counted once, made invalid by a void, asked by leads without a channel.
+
+Source: contract, sections 2 ("Identity and duplicates", click.voided) and 3 ("Lead").
+"""
+
+from msgspec import Struct
+
+from kpis.calendar import MINUTE_MS
+from kpis.contributions import Contribution, Place, count
+from kpis.events import ClickRecorded
+from kpis.facts import PERIOD
+from kpis.orders import Order, Outcome, content_of, order_of, outcome_of, smaller
+from kpis.retention import Grain
+
+
+class Attribution(Struct, frozen=True, array_like=True, gc=False):
+    """Where a lead comes from."""
+
+    channel: str
+    campaign_id: str
+
+
+class FirstClick(Struct, frozen=True, array_like=True, gc=False):
+    """The click that counts: the first in the common order of those with the same id."""
+
+    order: Order
+    channel: str
+    campaign_id: str
+    is_bot: bool
+    content: int
+
+
+class Click(Struct, array_like=True):
+    """One `click_id` while it is remembered.
+
+    `timestamp_ms` is the smallest of its clicks' records, `voided_ms` are those of its voids, as far
+    as they matter, ascending. `asks` are the leads that ask, with the timestamps of their creations.
+    """
+
+    first: FirstClick | None = None
+    timestamp_ms: int | None = None
+    voided_ms: list[int] = []
+    asks: dict[str, int] = {}
+
+
+def begins_anew(click: Click, timestamp_ms: int, keep_ms: int) -> bool:
+    """Return whether a click with this timestamp finds the known one forgotten.
+
+    What the forgotten one counts and answered then stays: `take_click` replaces it, and the caller
+    must not take its contribution back.
+    """
+    return click.timestamp_ms is not None and timestamp_ms >= click.timestamp_ms + keep_ms
+
+
+def take_click(click: Click, event: ClickRecorded, timestamp_ms: int, keep_ms: int) -> Outcome:
+    """Take a click; the first in the common order counts, whatever was read first.
+
+    Within `keep_ms` of the smallest timestamp a second click has no effect; after that it is a new
+    one (see `begins_anew`).
+    """
+    if begins_anew(click, timestamp_ms, keep_ms):
+        _forget(click, timestamp_ms, keep_ms)
+    content = content_of(event)
+    outcome = outcome_of(None if click.first is None else click.first.content, content)
+    order = order_of(event.envelope)
+    if click.first is None or order < click.first.order:
+        click.first = FirstClick(order, event.channel, event.campaign_id, event.is_bot, content)
+    click.timestamp_ms = smaller(click.timestamp_ms, timestamp_ms)
+    return outcome
+
+
+def void_click(click: Click, timestamp_ms: int, keep_ms: int) -> Outcome:
+    """Take a `click.voided`, which may come before its click."""
+    was_void, known = _is_void(click, keep_ms), timestamp_ms in click.voided_ms
+    if not known:
+        click.voided_ms = _without_needless(sorted((*click.voided_ms, timestamp_ms)), keep_ms)
+    if click.first is None:
+        return Outcome.DUPLICATE if known else Outcome.PARKED
+    return Outcome.ACCEPTED if _is_void(click, keep_ms) and not was_void else Outcome.DUPLICATE
+
+
+def ask_click(click: Click, lead_id: str, timestamp_ms: int) -> None:
+    """Remember that a lead asks; `timestamp_ms` is that of its creation."""
+    click.asks[lead_id] = timestamp_ms
+
+
+def answer(click: Click, lead_id: str, keep_ms: int, park_ms: int) -> Attribution | None:
+    """Return what the click answers a lead that asked; None if it is not known to that lead."""
+    if click.first is None or not _is_known(click, click.asks[lead_id], keep_ms, park_ms):
+        return None
+    return Attribution(click.first.channel, click.first.campaign_id)
+
+
+def answers(click: Click, keep_ms: int, park_ms: int) -> dict[str, Attribution | None]:
+    """Return what the click answers everyone who asked; None where it is not known to a lead."""
+    return {lead_id: answer(click, lead_id, keep_ms, park_ms) for lead_id in click.asks}
+
+
+def forget_ms(click: Click, keep_ms: int, park_ms: int) -> int:
+    """Return from which `complete_until` on the click may be forgotten: nothing can change it then."""
+    ends = [voided_ms + keep_ms for voided_ms in click.voided_ms]
+    if click.timestamp_ms is not None:
+        ends.append(click.timestamp_ms + keep_ms)
+    # A click at the very end of the wait would still be in time.
+    ends += (
+        asked_ms + park_ms + 1
+        for asked_ms in click.asks.values()
+        if not _is_known(click, asked_ms, keep_ms, park_ms)
+    )
+    return max(ends, default=0)
+
+
+def click_contribution(click: Click, keep_ms: int) -> Contribution:
+    """Return what a click adds: a void one counts as invalid in its own window."""
+    result: Contribution = {}
+    first = click.first
+    if first is not None:
+        minute = first.order.at_ms // MINUTE_MS
+        place = Place(PERIOD, first.channel, first.campaign_id, Grain.MINUTE, minute)
+        is_valid = not first.is_bot and not _is_void(click, keep_ms)
+        count(result, place, "clicks" if is_valid else "invalid_clicks")
+    return result
+
+
+def _is_known(click: Click, asked_ms: int, keep_ms: int, park_ms: int) -> bool:
+    at_ms = click.timestamp_ms
+    return at_ms is not None and at_ms - park_ms <= asked_ms < at_ms + keep_ms
+
+
+def _is_void(click: Click, keep_ms: int) -> bool:
+    at_ms = click.timestamp_ms
+    return at_ms is not None and any(abs(v - at_ms) < keep_ms for v in click.voided_ms)
+
+
+def _without_needless(voided_ms: list[int], keep_ms: int) -> list[int]:
+    """Leave out the voids that reach no click that those before and after do not reach."""
+    kept = voided_ms[:1]
+    for here, after in zip(voided_ms[1:], [*voided_ms[2:], None], strict=False):
+        if after is None or after - kept[-1] >= 2 * keep_ms:
+            kept.append(here)
+    return kept
+
+
+def _forget(click: Click, timestamp_ms: int, keep_ms: int) -> None:
+    known_ms = click.timestamp_ms
+    click.first = click.timestamp_ms = None
+    click.voided_ms = [v for v in click.voided_ms if v > timestamp_ms - keep_ms]
+    if known_ms is not None:
+        # Who was answered keeps the answer; who came too late may be in time now.
+        click.asks = {k: asked for k, asked in click.asks.items() if asked >= known_ms + keep_ms}
