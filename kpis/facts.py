@@ -1,6 +1,7 @@
 """Facts: the additive integers that everything else is computed from, and their scopes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -32,28 +33,57 @@ Facts = dict[str, int]
 AMOUNTS = frozenset({"cost", "cost_media", "revenue_gross", "refunds", "revenue_net"})
 """Facts in micros of the reporting currency, a derived one among them; the others are bare."""
 
-# Contract section 4, period basis; `None` stands where the facts of the stages come.
-_ADDITIVE = (
+STAGE_FACTS = ("stage_entered", "stage_implied", "stage_regressed", "stage_current")
+"""Facts of the period basis that exist once per stage; `stage_current` only over lifetime."""
+
+FACT_LABELS = dict.fromkeys(STAGE_FACTS, ("stage",)) | {
+    "reached": ("to", "from"),
+    "closed_from": ("from",),
+}
+"""What the parts of a fact's name behind the first are called, as in `reached.<to>.<from>`."""
+
+_PERIOD = (
     ("impressions", "viewable_impressions", "invalid_impressions"),
     ("clicks", "invalid_clicks"),
     ("cost", "cost_media", "cost_records"),
     ("leads_gross", "leads_voided", "leads_disqualified"),
-    None,
+    STAGE_FACTS,
     ("sales", "sales_cancelled", "sales_unattributed", "new_customers"),
     ("revenue_gross", "refunds"),
     ("converted", "cycle_ms", "cycle_count"),
+    ("fx_missing",),
 )
-STAGE_FACTS = ("stage_entered", "stage_implied", "stage_regressed", "stage_current")
-"""Facts that exist once per stage, as `<fact>.<stage>`; `stage_current` only over lifetime."""
+_COHORT = (
+    ("cost", "cost_media", "cost_records"),
+    ("leads_gross", "leads"),
+    ("stage_entered", "reached", "closed_from"),
+    ("converted", "converted_gross", "converted_within"),
+    ("sales", "new_customers", "revenue_net"),
+    ("cycle_ms", "cycle_count"),
+    ("fx_missing",),
+)
 
 
-def additive_facts(funnel: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of all stored facts of the period basis for a funnel.
+def additive_facts(funnel: Sequence[str], basis: str = PERIOD) -> tuple[str, ...]:
+    """Return the names of all stored facts of a basis for a funnel, but those of histograms.
 
-    Source: contract section 4; those of later milestones are not among them.
+    On the cohort basis a stage counts from `lead` on, as long as another one follows.
+
+    Source: contract, section 4.
     """
-    of_stages = tuple(f"{fact}.{stage}" for fact in STAGE_FACTS for stage in funnel)
-    return tuple(name for group in _ADDITIVE for name in (of_stages if group is None else group))
+    groups = _PERIOD if basis == PERIOD else _COHORT
+    return tuple(name for group in groups for fact in group for name in _names(fact, funnel, basis))
+
+
+def _names(fact: str, funnel: Sequence[str], basis: str) -> Iterable[str]:
+    if fact not in FACT_LABELS:
+        return (fact,)
+    if basis == PERIOD:
+        return (f"{fact}.{stage}" for stage in funnel)
+    stages = tuple(funnel)[list(funnel).index("lead") :] if "lead" in funnel else ()
+    if fact == "reached":
+        return (f"{fact}.{later}.{earlier}" for earlier, later in pairwise(stages))
+    return (f"{fact}.{stage}" for stage in stages[:-1])
 
 
 def add(into: Facts, other: Mapping[str, int]) -> None:

@@ -1,43 +1,65 @@
-"""The numbers of one scope and window, and their record on leadgen.kpis.v1."""
+"""The numbers of one scope and window, and their records on leadgen.kpis.v1 and in the ledger."""
 
 import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from kpis.catalog import Undefined, Value, derived, unit_of
-from kpis.facts import AMOUNTS, Facts, Scope
+from kpis import histogram
+from kpis.catalog import NO_SURROUNDINGS, Catalog, Surroundings, Undefined, Value, derived, unit_of
+from kpis.facts import AMOUNTS, COHORT, PERIOD, Facts, Scope
 from kpis.money import MICROS
+from kpis.spans import KINDS, LIFETIME, ROLLING, TUMBLING, Window
 
-VERSION = 1
-TUMBLING = ("1m", "1h", "1d")
-LIFETIME = "lifetime"
-ROLLING = ("last_1h", "last_24h")
-KINDS = (*TUMBLING, LIFETIME, *ROLLING)
-ALL = "_all"
-DERIVED = frozenset({"leads", "revenue_net"})
+__all__ = ["KINDS", "LIFETIME", "ROLLING", "TUMBLING", "Window"]
 
+VERSION: Final = 1
+ALL: Final = "_all"
+PROVISIONAL: Final = "provisional"
+FINAL: Final = "final"
+REVISED: Final = "revised"
+
+UPDATED: Final = "leadgen.kpis.updated.v1"
+"""The CloudEvents type on leadgen.kpis.v1."""
+LEDGER_TYPES: Final = {
+    FINAL: "leadgen.kpis.window_final.v1",
+    REVISED: "leadgen.kpis.window_revised.v1",
+}
+"""The CloudEvents types in the ledger, by state."""
+
+NOT_STORED: Final = {
+    PERIOD: frozenset({"leads", "revenue_net", "visitors", "mature"}),
+    COHORT: frozenset({"visitors", "mature"}),
+}
+"""Facts that records show and cells do not hold, by basis."""
+
+_BUCKETS: Final = f"{histogram.FACT}."
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_.:+-]")
 _ESCAPED = re.compile(rb"%([0-9A-F]{2})")
-
-
-class Window(NamedTuple):
-    """The interval [start, end) in whole minutes since 1970 UTC; both None for lifetime."""
-
-    kind: str
-    start_minute: int | None
-    end_minute: int | None
 
 
 class WindowValues(msgspec.Struct, frozen=True):
     """All numbers of one basis, scope and window at one commit; they agree with each other.
 
-    `facts` are the stored ones, in micros and milliseconds; `complete_until_ms` is None while
-    nothing is known to be complete.
+    Attributes:
+        basis: `period` or `cohort`.
+        scope: What they are about.
+        window: When.
+        facts: The stored ones and `visitors`, in counts, micros and milliseconds.
+        kpis: The values of `Catalog.evaluate` from these facts and surroundings.
+        complete_until_ms: None while nothing is known to be complete.
+        computed_at_ms: The machine's time.
+        surroundings: What the KPIs were computed with beside the facts.
+        state: provisional, final or revised.
+        revision: The last one issued; 0 before the first.
+        cause: Why it was revised, by the contract's name; None if it was not.
+        previous: The former value of each KPI that the revision changed, by name.
+
+    Source: contract, sections 6 and 7.
     """
 
     basis: str
@@ -47,8 +69,16 @@ class WindowValues(msgspec.Struct, frozen=True):
     kpis: dict[str, Value]
     complete_until_ms: int | None
     computed_at_ms: int
-    state: str = "provisional"
+    surroundings: Surroundings = NO_SURROUNDINGS
+    state: str = PROVISIONAL
     revision: int = 0
+    cause: str | None = None
+    previous: Mapping[str, Value] | None = None
+
+
+def changed(new: Mapping[str, Value], old: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the values of `old` that are others in `new`: what a revision shows as `previous`."""
+    return {name: value for name, value in old.items() if new.get(name) != value}
 
 
 class Key(NamedTuple):
@@ -61,7 +91,7 @@ class Key(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A record of leadgen.kpis.v1."""
+    """A record of leadgen.kpis.v1 or of the ledger."""
 
     key: bytes
     value: bytes
@@ -156,11 +186,6 @@ def key_of(basis: str, window: Window, scope: Scope, zone: tzinfo) -> bytes:
     return f"{basis}|{window.kind}|{start}|{channel}|{campaign_id}".encode()
 
 
-def key(values: WindowValues, zone: tzinfo) -> bytes:
-    """Return the key of the record of `values`; see `key_of`."""
-    return key_of(values.basis, values.window, values.scope, zone)
-
-
 def parse_key(key: bytes) -> Key:
     """Return what a key made by `key_of` says.
 
@@ -207,46 +232,37 @@ class _Value(msgspec.Struct):
     currency: str
     facts: msgspec.Raw
     kpis: msgspec.Raw
+    previous: msgspec.Raw | msgspec.UnsetType
 
 
 _ENCODER = msgspec.json.Encoder()
 
 
-def value(values: WindowValues, zone: tzinfo, currency: str) -> bytes:
-    """Return the value of the record of `values`.
-
-    Source: contract section 7.
-    """
-    return record(values, zone, currency).value
-
-
-def headers(
-    values: WindowValues, record_id: str, source: str = "/leadpulse"
-) -> list[tuple[str, bytes]]:
-    """Return the headers of a record: CloudEvents in binary mode."""
-    return [
-        ("ce_specversion", b"1.0"),
-        ("ce_type", b"leadgen.kpis.updated.v1"),
-        ("ce_source", source.encode()),
-        ("ce_id", record_id.encode()),
-        ("ce_time", instant_text(values.computed_at_ms).encode()),
-        ("content-type", b"application/json"),
-    ]
-
-
-def record(values: WindowValues, zone: tzinfo, currency: str, source: str = "/leadpulse") -> Record:
-    """Return key, value and headers of the record of `values` together, which is cheapest.
+def record(
+    values: WindowValues,
+    catalog: Catalog,
+    zone: tzinfo,
+    currency: str,
+    source: str = "/leadpulse",
+) -> Record:
+    """Return the record of `values` on leadgen.kpis.v1: key, value and headers.
 
     Args:
         values: The numbers.
+        catalog: What they were evaluated with; it knows intervals and what is partial.
         zone: The reporting time zone.
         currency: The reporting currency, ISO 4217.
         source: The CloudEvents source, a URI reference.
+
+    Source: contract, section 7.
     """
     key = key_of(values.basis, values.window, values.scope, zone)
-    facts = _facts_json(values.facts)
+    facts = _facts_json(values)
     record_id = _record_id(key, values.revision, facts)
     until_ms = values.complete_until_ms
+    computed_at = instant_text(values.computed_at_ms)
+    mature = values.surroundings.mature_leads
+    previous = values.previous
     body = _Value(
         VERSION,
         record_id,
@@ -255,35 +271,84 @@ def record(values: WindowValues, zone: tzinfo, currency: str, source: str = "/le
         _window(values.window, zone),
         values.state,
         values.revision,
-        None,
+        values.cause,
         None if until_ms is None else instant_text(until_ms),
-        instant_text(values.computed_at_ms),
+        computed_at,
         currency,
-        msgspec.Raw(facts),
-        msgspec.Raw(_kpis_json(values.kpis)),
+        msgspec.Raw(_with_mature(facts, mature) if mature else facts),
+        msgspec.Raw(_kpis_json(values, catalog)),
+        msgspec.Raw(_previous_json(previous)) if previous else msgspec.UNSET,
     )
-    return Record(key, _ENCODER.encode(body), headers(values, record_id, source))
+    return Record(key, _ENCODER.encode(body), _headers(UPDATED, source, record_id, computed_at))
 
 
-def facts_of(value: bytes) -> Facts:
-    """Return the stored facts of a record's value, exactly, in micros and milliseconds.
+def for_ledger(record: Record, state: str) -> Record:
+    """Return the record of leadgen.kpi-windows.v1 that says the same as one of leadgen.kpis.v1.
+
+    Raises:
+        KeyError: unless `state` is final or revised: provisional values do not go to the ledger.
+    """
+    told = LEDGER_TYPES[state].encode()
+    headers = [(name, told if name == "ce_type" else header) for name, header in record.headers]
+    return record._replace(headers=headers)
+
+
+def _headers(told: str, source: str, record_id: str, time: str) -> list[tuple[str, bytes]]:
+    """Return CloudEvents headers in binary mode."""
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_type", told.encode()),
+        ("ce_source", source.encode()),
+        ("ce_id", record_id.encode()),
+        ("ce_time", time.encode()),
+        ("content-type", b"application/json"),
+    ]
+
+
+# ----------------------------------------------------------------------------- reading back
+
+
+class _Told(msgspec.Struct):
+    basis: str
+    facts: dict[str, int | str | dict[str, int]]
+
+
+_TOLD = msgspec.json.Decoder(_Told)
+
+
+def shown_facts(value: bytes) -> Facts:
+    """Return all facts that a record's value shows, exactly, in counts, micros and milliseconds.
+
+    The derived ones, `visitors` and `mature` are among them; a histogram comes as one fact a bucket.
 
     Raises:
         msgspec.MsgspecError: if it is no such value.
     """
-    facts = _FACTS.decode(value).facts
-    return {
-        name: micros_of(fact) if isinstance(fact, str) else fact
-        for name, fact in facts.items()
-        if name not in DERIVED
-    }
+    return _flat(_TOLD.decode(value).facts)
 
 
-class _FactsOnly(msgspec.Struct):
-    facts: dict[str, int | str]
+def facts_of(value: bytes) -> Facts:
+    """Return the stored facts of a record's value, exactly: without those of `NOT_STORED`.
+
+    Raises:
+        msgspec.MsgspecError: if it is no such value.
+    """
+    told = _TOLD.decode(value)
+    left_out = NOT_STORED.get(told.basis, frozenset())
+    return {name: fact for name, fact in _flat(told.facts).items() if name not in left_out}
 
 
-_FACTS = msgspec.json.Decoder(_FactsOnly)
+def _flat(told: Mapping[str, int | str | dict[str, int]]) -> Facts:
+    facts: Facts = {}
+    for name, fact in told.items():
+        if isinstance(fact, dict):
+            facts.update((f"{name}.{part}", count) for part, count in fact.items())
+        else:
+            facts[name] = micros_of(fact) if isinstance(fact, str) else fact
+    return facts
+
+
+# ----------------------------------------------------------------------------- parts
 
 
 def _record_id(key: bytes, revision: int, facts: bytes) -> str:
@@ -300,39 +365,68 @@ def _window(window: Window, zone: tzinfo) -> _Window:
     )
 
 
-def _facts_json(facts: Mapping[str, int]) -> bytes:
+def _facts_json(values: WindowValues) -> bytes:
     # Sorted: equal facts give equal bytes, and so an equal id, in whatever order they came.
-    known = derived(facts)
+    known = derived(values.facts, values.basis)
     texts = [
         f'{_NAMES[name]}"{amount_text(known[name])}"'
         if name in AMOUNTS
         else f"{_NAMES[name]}{known[name]}"
         for name in sorted(known)
-        if known[name]
+        if known[name] and not name.startswith(_BUCKETS)
     ]
+    if "cycle_count" in known:
+        counts = sorted(histogram.counts_of(known).items())
+        buckets = ",".join(f'"{bucket}":{count}' for bucket, count in counts if count)
+        if buckets:
+            texts.append(f"{_NAMES[histogram.FACT]}{{{buckets}}}")
     return f"{{{','.join(texts)}}}".encode()
 
 
-def _kpis_json(kpis: Mapping[str, Value]) -> bytes:
-    texts = [
-        _undefined_json(name, kpi)
-        if isinstance(kpi, Undefined)
-        else f'{_NAMES[name]}{{"value":{decimal_text(kpi)}}}'
-        if kpi <= MICROS
-        else _large_json(name, kpi)
-        for name, kpi in kpis.items()
-    ]
+def _with_mature(facts: bytes, mature: int) -> bytes:
+    """Add what is no part of a record's id, as it goes by when it was read."""
+    return b'%b%b"mature":%d}' % (facts[:-1], b"" if facts == b"{}" else b",", mature)
+
+
+def _kpis_json(values: WindowValues, catalog: Catalog) -> bytes:
+    basis, facts, surroundings, kpis = (
+        values.basis,
+        values.facts,
+        values.surroundings,
+        values.kpis,
+    )
+    partial = catalog.partial(basis, facts, surroundings)
+    intervals = catalog.intervals(basis, facts, surroundings, kpis)
+    texts = []
+    for name, value in kpis.items():
+        if isinstance(value, Undefined):
+            texts.append(_undefined_json(name, value))
+            continue
+        text = f'{_NAMES[name]}{{"value":{decimal_text(value)}'
+        if value > MICROS and unit_of(name) == "share":
+            text += ',"implausible":true'
+        if name in partial:
+            text += ',"partial":true'
+        if catalog.is_approximate(name):
+            text += ',"approximate":true'
+        if name in intervals:
+            low, high = intervals[name]
+            text += f',"interval":[{decimal_text(low)},{decimal_text(high)}]'
+        texts.append(text + "}")
+    return f"{{{','.join(texts)}}}".encode()
+
+
+def _previous_json(previous: Mapping[str, Value]) -> bytes:
+    texts = (
+        f"{_NAMES[name]}{'null' if isinstance(value, Undefined) else decimal_text(value)}"
+        for name, value in previous.items()
+    )
     return f"{{{','.join(texts)}}}".encode()
 
 
 @lru_cache(maxsize=1024)
 def _undefined_json(name: str, undefined: Undefined) -> str:
     return f'{_NAMES[name]}{{"value":null,"undefined_reason":"{undefined.reason}"}}'
-
-
-def _large_json(name: str, micros: int) -> str:
-    implausible = ',"implausible":true' if unit_of(name) == "share" else ""
-    return f'{_NAMES[name]}{{"value":{decimal_text(micros)}{implausible}}}'
 
 
 class _Names(dict[str, str]):
