@@ -53,13 +53,6 @@ LONGEST_ID: Final = 256
 LONGEST_EVENT_ID: Final = 128
 LARGEST_COUNT: Final = 10**12
 
-_TARGET_FACTS: Final = {
-    "leads": "count",
-    "sales": "count",
-    "new_customers": "count",
-    "revenue_net": "amount",
-    "cost": "amount",
-}
 _RESERVED: Final = frozenset(("_all", "__other__"))
 _CHANNEL: Final = re.compile("[a-z0-9_-]{1,64}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -87,13 +80,8 @@ class Rules:
 
     @cached_property
     def target_kpis(self) -> Mapping[str, str]:
-        """The names that a target may be about, with their units: `count` or one of the catalogue's.
-
-        Source: contract, section 5, target_attainment.
-        """
-        stages = {f"stage_entered.{stage}": "count" for stage in self.funnel}
-        kpis = {kpi.name: kpi.unit for kpi in Catalog(self.funnel).kpis}
-        return {**_TARGET_FACTS, **stages, **kpis}
+        """The facts and KPIs that a target may be about, by full name, each with its unit."""
+        return Catalog(self.funnel).target_units
 
     @cached_property
     def stages(self) -> Mapping[str, str]:

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from kpis.instants import (
     DAY_MS,
     HOUR_MS,
+    PERIODS,
     InstantError,
+    calendar_date,
     date_ms,
+    day_start_ms,
     days_between,
     instant_ms,
     is_date,
+    period_end,
     time_zone,
 )
 
@@ -196,3 +200,46 @@ def test_what_is_no_zone_is_refused(name: str) -> None:
 def test_any_text_is_a_zone_or_refused(name: str) -> None:
     with suppress(InstantError):
         assert time_zone(name).key == name
+
+
+dates = st.dates(date(2000, 1, 1), date(2100, 12, 31))
+
+
+@given(dates)
+def test_date_comes_back_from_its_text(day: date) -> None:
+    assert calendar_date(day.isoformat()) == day
+    assert day_start_ms(day, PARIS) == date_ms(day.isoformat(), PARIS)
+
+
+@pytest.mark.parametrize(
+    ("period", "first", "end"),
+    [
+        ("day", "2028-02-28", "2028-02-29"),
+        ("week", "2026-12-28", "2027-01-04"),
+        ("month", "2026-02-01", "2026-03-01"),
+        ("month", "2026-12-01", "2027-01-01"),
+        ("quarter", "2026-01-01", "2026-04-01"),
+        ("quarter", "2100-10-01", "2101-01-01"),
+    ],
+)
+def test_period_ends_where_the_next_begins(period: str, first: str, end: str) -> None:
+    assert period_end(date.fromisoformat(first), period) == date.fromisoformat(end)
+
+
+@given(dates, st.sampled_from(PERIODS))
+def test_periods_of_a_kind_follow_each_other_without_a_gap(day: date, period: str) -> None:
+    end = period_end(day, period)
+    if end is None:
+        return
+    between = (day + timedelta(days=n) for n in range(1, (end - day).days))
+    assert period == "day" or all(period_end(inner, period) is None for inner in between)
+    assert period_end(end, period) is not None
+
+
+@given(dates)
+def test_a_period_begins_on_some_days_only(day: date) -> None:
+    assert period_end(day, "day") == day + timedelta(days=1)
+    assert (period_end(day, "week") is not None) == (day.isoweekday() == 1)
+    assert (period_end(day, "month") is not None) == (day.day == 1)
+    is_first = (day.month, day.day) in {(1, 1), (4, 1), (7, 1), (10, 1)}
+    assert (period_end(day, "quarter") is not None) == is_first

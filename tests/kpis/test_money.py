@@ -12,7 +12,9 @@ from kpis.money import (
     LARGEST_MICROS,
     MICROS,
     AmountError,
+    RateError,
     amount_micros,
+    exchange_rate,
     scaled_quotient,
 )
 
@@ -91,6 +93,36 @@ def test_any_text_is_an_amount_within_bounds_or_refused(text: str) -> None:
         return
     assert abs(micros) <= LARGEST_MICROS
     assert Fraction(text) * MICROS == micros
+
+
+@given(st.decimals(Decimal("1e-12"), 10**6, places=12))
+def test_rate_is_exact_and_its_parts_fit_into_63_bits(rate: Decimal) -> None:
+    read = exchange_rate(f"{rate:f}")
+    assert read == Fraction(rate)
+    assert 0 < read.numerator < 1 << 63
+    assert 0 < read.denominator < 1 << 63
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0", "-0", "0.0", "-1", "1000000.000000000001", "1000001", "0.1234567890123", ""),
+        *("1e3", "1/2", "+1", "1,5", ".5", "5.", " 1", "1\n", "NaN", "٣", "1_0", "9" * 5000),
+    ],
+)
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(RateError, match="expected a decimal number above 0"):
+        exchange_rate(text)
+
+
+@given(st.text("0123456789.,-+eE_/ "))
+def test_any_text_is_a_rate_within_bounds_or_refused(text: str) -> None:
+    try:
+        rate = exchange_rate(text)
+    except RateError:
+        return
+    assert 0 < rate <= 10**6
+    assert Fraction(text) == rate
 
 
 @pytest.mark.parametrize(
