@@ -18,12 +18,31 @@ from kpis.spread import DailySpread, Spread
 LONGEST_WAIT_DAYS: Final = 7
 """A day without a rate takes that of the nearest earlier day, at most this many days before."""
 
-# Bills for periods to come are looked at every minute, and a year's bill has 365 days.
+# Bills of periods to come are looked at every minute, and a year's bill has 365 days. Per currency.
 _REMEMBERED_DAYS: Final = 200_000
 
 _ONE: Final = Fraction(1)
 
 _decode = msgpack.Decoder(FxRateSet).decode
+
+
+class _Bills:
+    """Converted bills of one currency, as long as its rates stay the same."""
+
+    def __init__(self) -> None:
+        self._converted: dict[Spread, DailySpread] = {}
+        self._days = 0
+
+    def find(self, bill: Spread) -> DailySpread | None:
+        return self._converted.get(bill)
+
+    def remember(self, bill: Spread, converted: DailySpread) -> None:
+        self._converted[bill] = converted
+        self._days += len(converted.starts)
+        while self._days > _REMEMBERED_DAYS:
+            # The last ones first: who goes through all bills again and again finds most of them.
+            _, forgotten = self._converted.popitem()
+            self._days -= len(forgotten.starts)
 
 
 class Rates:
@@ -37,8 +56,7 @@ class Rates:
         self._calendar = calendar
         self._latest: dict[str, dict[int, FxRateSet]] = {}
         self._values: dict[str, dict[int, Fraction]] = {}
-        self._bills: dict[tuple[str, Spread], DailySpread] = {}
-        self._remembered_days = 0
+        self._bills: dict[str, _Bills] = {}
 
     # ------------------------------------------------------------------------- setting
 
@@ -59,7 +77,7 @@ class Rates:
             return False
         latest[event.day] = event
         self._values.setdefault(currency, {})[event.day] = self._value(event)
-        self._forget_bills()
+        self._bills.pop(currency, None)
         return True
 
     def days_changed(self, event: FxRateSet) -> range:
@@ -123,15 +141,11 @@ class Rates:
         The exact parts of the days that have a rate are rounded by largest remainder, so that they
         sum to the rounded whole.
         """
-        key = currency, bill
-        known = self._bills.get(key)
+        bills = self._bills.setdefault(currency, _Bills())
+        known = bills.find(bill)
         if known is None:
-            known = self._bills[key] = self._converted_bill(currency, bill)
-            self._remembered_days += len(known.starts)
-            while self._remembered_days > _REMEMBERED_DAYS:
-                # The last ones first: who walks through all bills again and again finds most of them.
-                _, forgotten = self._bills.popitem()
-                self._remembered_days -= len(forgotten.starts)
+            known = self._converted_bill(currency, bill)
+            bills.remember(bill, known)
         return known
 
     def _converted_bill(self, currency: str, bill: Spread) -> DailySpread:
@@ -149,10 +163,6 @@ class Rates:
         rounded = iter(apportion(exact))
         amounts = tuple(None if rate is None else next(rounded) for rate in rates)
         return DailySpread(tuple(edges[:-1]), bill.end_minute, amounts)
-
-    def _forget_bills(self) -> None:
-        self._bills.clear()
-        self._remembered_days = 0
 
     # ------------------------------------------------------------------------- storing
 
