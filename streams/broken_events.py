@@ -42,6 +42,10 @@ def _raw(addition: bytes) -> Callable[[Event], bytes]:
     return lambda event: encode(event)[:-1] + addition + b"}"
 
 
+def _into_itself(event: Event) -> bytes:
+    return encode({**event, "into_lead_id": event["lead_id"]})
+
+
 BREAKAGES: tuple[Breakage, ...] = (
     Breakage("empty value", "malformed", lambda _: b""),
     Breakage("truncated", "malformed", lambda event: encode(event)[:-9]),
@@ -72,18 +76,49 @@ BREAKAGES: tuple[Breakage, ...] = (
         _set(channel="google ads!"),
         ("impression.served", "click.recorded", "lead.created"),
     ),
-    Breakage("text for truth", "wrong_type", _set(is_bot="yes"), ("impression.served",)),
+    Breakage(
+        "text for truth",
+        "wrong_type",
+        _set(is_bot="yes"),
+        ("impression.served", "click.recorded", "visit.started"),
+    ),
+    Breakage("no visitor_id", "missing_field", _without("visitor_id"), ("visit.started",)),
+    Breakage("no click_id", "missing_field", _without("click_id"), ("click.voided",)),
     Breakage("no lead_id", "missing_field", _without("lead_id"), ("lead.created",)),
-    Breakage("tombstone", "tombstone", lambda _: None, ("lead.created", "sale.created")),
+    Breakage(
+        "tombstone",
+        "tombstone",
+        lambda _: None,
+        ("lead.created", "sale.created", "visit.started", "lead.stage_changed"),
+    ),
+    Breakage("merge into itself", "bad_merge", _into_itself, ("lead.merged",)),
+    Breakage("no survivor", "missing_field", _without("into_lead_id"), ("lead.merged",)),
     Breakage("unknown stage", "unknown_stage", _set(to_stage="won_maybe"), ("lead.stage_changed",)),
     Breakage("unknown reason", "bad_value", _set(reason="boring"), ("lead.invalidated",)),
-    Breakage("negative amount", "negative_amount", _set(amount="-5.00"), ("sale.created",)),
+    Breakage(
+        "negative amount",
+        "negative_amount",
+        _set(amount="-5.00"),
+        ("sale.created", "sale.amended", "sale.refunded"),
+    ),
+    Breakage("refund of nothing", "bad_amount", _set(amount=0), ("sale.refunded",)),
+    Breakage("no refund_id", "missing_field", _without("refund_id"), ("sale.refunded",)),
+    Breakage("no recorded_at", "missing_field", _without("recorded_at"), ("sale.amended",)),
     Breakage("seven decimals", "bad_amount", _set(amount="1.1234567"), ("sale.created",)),
     Breakage("grouped amount", "bad_amount", _set(amount="1,200.00"), ("sale.created",)),
     Breakage("exponent", "bad_amount", _set(amount="1e3"), ("sale.created", "cost.snapshot")),
-    Breakage("no currency", "missing_currency", _without("currency"), ("sale.created",)),
-    Breakage("unknown currency", "unknown_currency", _set(currency="EURO"), ("cost.snapshot",)),
-    Breakage("testing currency", "unsupported_currency", _set(currency="XTS"), ("sale.created",)),
+    Breakage(
+        "no currency",
+        "missing_currency",
+        _without("currency"),
+        ("sale.created", "sale.amended", "sale.refunded"),
+    ),
+    Breakage(
+        "unknown currency",
+        "unknown_currency",
+        _set(currency="EURO"),
+        ("cost.snapshot", "sale.created"),
+    ),
     Breakage("unknown kind", "bad_value", _set(kind="gift"), ("sale.created",)),
     Breakage("negative count", "bad_count", _set(count=-1), ("impressions.reported",)),
     Breakage("text for count", "wrong_type", _set(count="12"), ("clicks.reported",)),
@@ -91,11 +126,18 @@ BREAKAGES: tuple[Breakage, ...] = (
         "empty period",
         "bad_period",
         _set(period_start="2026-03-05", period_end="2026-03-05"),
-        ("cost.snapshot",),
+        ("cost.snapshot", "cost.deleted"),
     ),
     Breakage(
         "unknown zone", "unknown_time_zone", _set(time_zone="Europe/Atlantis"), ("cost.snapshot",)
     ),
+    Breakage("no cost_source", "missing_field", _without("cost_source"), ("cost.deleted",)),
+    Breakage("target of 0", "bad_target", _set(value="0"), ("target.set",)),
+    Breakage("unknown profile", "bad_value", _set(profile="wavy"), ("target.set",)),
+    Breakage("target of nothing", "bad_value", _set(kpi="luck"), ("target.set", "target.removed")),
+    Breakage("rate of 0", "bad_rate", _set(rate="0.00"), ("fxrate.set",)),
+    Breakage("no date", "missing_field", _without("date"), ("fxrate.set",)),
+    Breakage("unknown base", "unknown_currency", _set(base="EURO"), ("fxrate.set",)),
 )
 
 
