@@ -31,6 +31,17 @@ class Pointers:
         """Return the lead that counts for `lead_id`, itself if it was not merged."""
         return self._roots.get(lead_id, lead_id)
 
+    def followers(self, lead_id: str) -> LeadIds:
+        """Return the leads whose way comes to `lead_id`, itself among them: only their root can change with it."""
+        found = {lead_id}
+        ahead = [lead_id]
+        while ahead:
+            for follower in self._merged.get(ahead.pop(), ()):
+                if follower not in found:
+                    found.add(follower)
+                    ahead.append(follower)
+        return found
+
     def set(self, lead_id: str, into_lead_id: str | None) -> LeadIds:
         """Point a lead into another one, or into none; return the leads that have another root now."""
         if self._into.get(lead_id) == into_lead_id:
@@ -38,7 +49,7 @@ class Pointers:
         before = self.root(lead_id)
         self._point(lead_id, into_lead_id)
         # Who leads here does not depend on where it goes on from here; and all of them had one root.
-        followers = self._followers(lead_id)
+        followers = self.followers(lead_id)
         if into_lead_id is None:
             root = lead_id
         elif into_lead_id in followers:
@@ -62,17 +73,6 @@ class Pointers:
         if into_lead_id is not None:
             self._into[lead_id] = into_lead_id
             self._merged.setdefault(into_lead_id, set()).add(lead_id)
-
-    def _followers(self, lead_id: str) -> LeadIds:
-        """Return the leads whose way comes to `lead_id`, itself among them."""
-        found = {lead_id}
-        ahead = [lead_id]
-        while ahead:
-            for follower in self._merged.get(ahead.pop(), ()):
-                if follower not in found:
-                    found.add(follower)
-                    ahead.append(follower)
-        return found
 
     def _circle(self, lead_id: str) -> Iterator[str]:
         yield lead_id
