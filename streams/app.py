@@ -21,8 +21,8 @@ from prometheus_client import CollectorRegistry
 
 from kpis.calendar import Calendar
 from kpis.catalog import Catalog
-from kpis.journeys import Funnel
-from kpis.retention import Buckets, Retention
+from kpis.leads import Funnel
+from kpis.retention import Buckets
 from streams import transport
 from streams.clock import Clock, SystemClock
 from streams.entities import Entities
@@ -54,8 +54,6 @@ DELETE_MARGIN: Final = 1_000
 STOP_SECONDS: Final = 10.0
 JOIN_SECONDS: Final = 60.0
 COLLECT_AFTER: Final = 100_000
-_DAY_MINUTES: Final = 24 * 60
-_DAY_MS: Final = _DAY_MINUTES * 60_000
 
 
 def fail_stop(why: str) -> NoReturn:
@@ -70,20 +68,17 @@ def deployment_of(
     settings: Settings, partitions: int, metrics: Metrics, clock: Clock
 ) -> Deployment:
     """Return what the settings say about the deployment, as the stages need it."""
-    keep = settings.retention
-    retention = Retention(
-        keep.minute_hours * 60, keep.hour_days * _DAY_MINUTES, keep.day_days * _DAY_MINUTES
-    )
     return Deployment(
         topics=topics_of(settings),
         partitions=partitions,
         rules=settings.rules(),
         funnel=Funnel(settings.funnel.stages, settings.funnel.skipped == "imply"),
-        buckets=Buckets(Calendar(settings.time_zone), retention),
+        buckets=Buckets(Calendar(settings.time_zone), settings.retention_rule()),
         clock=clock,
         metrics=metrics,
-        park_ms=settings.park.days * _DAY_MS,
-        keep_ms=settings.clicks.keep_days * _DAY_MS,
+        park_ms=settings.park_ms,
+        keep_ms=settings.keep_ms,
+        horizon_ms=settings.horizon_ms,
     )
 
 
@@ -118,7 +113,7 @@ class Worker:
         self.metrics = Metrics(CollectorRegistry(), version("leadpulse"))
         self._deployment = deployment_of(settings, partitions, self.metrics, self._clock)
         self._topics: Topics = self._deployment.topics
-        catalog = Catalog(settings.funnel.stages)
+        catalog = Catalog(settings.funnel.stages, settings.cohort.horizon_days)
         self.snapshot = Snapshot()
         make_shard = shard_factory(self._deployment, settings, catalog)
         self.owner = Owner(self._deployment, settings, make_shard, accept_loss=accept_loss)

@@ -1,4 +1,4 @@
-"""Stage 3: adds deltas to the cells of the scopes of this shard, and computes what is published.
+"""Stage 3: adds deltas to the cells of the subjects of this shard, and writes what is published.
 
 Deltas are applied only when they are published: state, positions and KPI records are then of one
 transaction, and there is never a changed cell whose record is still to be written.
@@ -6,17 +6,23 @@ transaction, and there is never a changed cell whose record is still to be writt
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final
 
 import msgspec
 
+from kpis.calendar import MINUTE_MS
 from kpis.catalog import Catalog
-from kpis.cells import Cell, Cells
-from kpis.facts import OVERALL, Facts, Scope, widen
-from kpis.retention import LIFETIME_BUCKET, Grain
-from kpis.windows import Window, WindowValues, key_of, record
-from streams.messages import PERIOD, Delta, decode_delta, decode_envelope
+from kpis.facts import COHORT, OVERALL, PERIOD, Scope, Subject
+from kpis.ledger import Cause
+from kpis.retention import Grain
+from kpis.spans import LIFETIME_WINDOW, ROLLING, Spans, Window
+from kpis.windows import Record, WindowValues, for_ledger, key_of, record
+from streams.books import Books
+from streams.closing import ENTRY, Closing, Status
+from streams.figures import Figures
+from streams.messages import Delta, Reported, TargetTold, decode_envelope, decode_merge_item
 from streams.outbox import Outbox
 from streams.publishers import ScopeView
 from streams.settings import Settings
@@ -24,29 +30,19 @@ from streams.stages import Context, Marks
 from streams.transport import Chunk
 
 CELLS_PER_FLUSH: Final = 1_500
-SCOPES_PER_FLUSH: Final = 150
-MOST_REMEMBERED: Final = 100_000
-"""Campaigns beyond the limit that are remembered, only to count each of them once."""
+SUBJECTS_PER_FLUSH: Final = 150
 _STAGES_THAT_SEND: Final = 2
-_HOUR: Final = 60
-_DAY: Final = 24 * _HOUR
+_SHARE: Final = 4
+"""Publishing takes at most one part in so many of a core: the more there is to say, the seldomer."""
 
-_KINDS: Final = {
-    Grain.MINUTE: "1m",
-    Grain.HOUR: "1h",
-    Grain.DAY: "1d",
-    Grain.LIFETIME: "lifetime",
-}
-_ROLLING: Final = {"last_1h": (Grain.MINUTE, _HOUR), "last_24h": (Grain.HOUR, _DAY)}
+_ROLLING_ROW: Final = "rolling"
 
 _encode = msgspec.msgpack.Encoder().encode
-_RowKey = tuple[str, str | None, str | None, int, int]
-_decode_row_key = msgspec.msgpack.Decoder(_RowKey).decode
-_decode_rolling_key = msgspec.msgpack.Decoder(tuple[str, str | None, str | None, str]).decode
+_decode_rolling = msgspec.msgpack.Decoder(tuple[str, str, str | None, str | None, str]).decode
 
 
 class Merge:
-    """The scopes of one shard."""
+    """The subjects of one shard."""
 
     name = "merge"
 
@@ -54,36 +50,34 @@ class Merge:
         self._shard = context.partition
         self._deployment = context.deployment
         self._tally = context.tally
-        self._buckets = context.deployment.buckets
         self._clock = context.deployment.clock
-        self._topic = context.deployment.topics.kpis
-        self._deltas = context.deployment.topics.deltas
-        self._rows = context.tables["cells"]
-        self._rolling_rows = context.tables["windows"]
+        topics = context.deployment.topics
+        self._kpis, self._ledger, self._deltas = topics.kpis, topics.windows, topics.deltas
+        self._rows = context.tables["windows"]
         self._memo = context.tables["positions"]
         self._catalog = catalog
-        self._expects_cost = settings.channels.expects_cost
         self._zone = settings.time_zone
         self._currency = settings.currency
         self._publish_ms = settings.commit.publish_ms
-        self._most_campaigns = settings.limits.scopes // context.deployment.partitions
+        self._spans = Spans(context.deployment.buckets)
+        most_campaigns = settings.limits.scopes // context.deployment.partitions
+        self._books = Books(context.tables["cells"], self._spans, self._tally, most_campaigns)
+        self._closing = Closing(self._rows, self._spans, self._books.subjects_in)
+        self._figures = Figures(
+            self._books, self._rows, self._spans, catalog, settings, context.deployment.horizon_ms
+        )
         self.positions: dict[str, int] = {}
         self.version: Callable[[int], str] = str
-        self._scopes: dict[Scope, Cells] = {}
-        self._campaigns = 0
-        self._paying: dict[str, Cells] = {}
-        self._overflow: set[Scope] = set()
-        self._expiry: dict[Grain, list[int]] = {grain: [] for grain in _KINDS}
-        self._in_bucket: dict[Cell, set[Scope]] = {}
-        self._ahead: dict[int, set[Scope]] = {}
         self._marks = Marks()
-        self._newest_minute = 0
+        self._until_ms: int | None = None
         self._pending: deque[tuple[bytes, int]] = deque()
         self.pending_bytes = 0
-        self._dirty: dict[Scope, set[Cell]] = {}
-        self._refresh: deque[Scope] = deque()
-        self._views: dict[Scope, dict[str, WindowValues]] = {}
-        self._rolling: set[tuple[Scope, str]] = set()
+        self._dirty: dict[Subject, set[Window]] = {}
+        self._to_mature: list[int] = []
+        self._ahead: dict[int, set[Subject]] = {}
+        self._refresh: deque[Subject] = deque()
+        self._views: dict[Subject, dict[str, WindowValues]] = {}
+        self._rolling: set[tuple[Subject, str]] = set()
         self._ready: list[ScopeView] = []
         self._arrived: list[int] = []
         self._due_at = 0.0
@@ -92,19 +86,26 @@ class Merge:
     def restore(self) -> None:
         """Take up what the tables say after they were read."""
         if (row := self._memo.get(self.name.encode())) is not None:
-            marks, self._newest_minute = msgspec.msgpack.decode(
+            marks, self._books.newest_minute = msgspec.msgpack.decode(
                 row, type=tuple[dict[str, int], int]
             )
             self._marks = Marks(marks)
-        for key, packed in self._rows.take_rows().items():
-            _, channel, campaign_id, grain, bucket = _decode_row_key(key)
-            scope, cell = Scope(channel, campaign_id), Cell(Grain(grain), bucket)
-            self._open_scope(scope).unpack(cell, packed)
-            self._index(scope, cell)
-        for key in self._rolling_rows.take_rows():
-            _, channel, campaign_id, kind = _decode_rolling_key(key)
-            self._rolling.add((Scope(channel, campaign_id), kind))
-        self._refresh.extend(self._scopes)
+        self._until_ms = self.complete_until_ms
+        windows = self._books.restore()
+        entries = []
+        for key, row in self._rows.take_rows().items():
+            kind = _kind_of(key)
+            if kind == ENTRY:
+                entries.append((key, row))
+            elif kind == _ROLLING_ROW:
+                _, basis, channel, campaign_id, name = _decode_rolling(key)
+                self._rolling.add((Subject(basis, Scope(channel, campaign_id)), name))
+            else:
+                self._figures.restore(key, row)
+        self._closing.restore(entries, windows)
+        for window in windows:
+            self._await(window)
+        self._refresh.extend(self._books.subjects())
 
     # ------------------------------------------------------------------------- reading
 
@@ -123,73 +124,70 @@ class Merge:
     def _apply(self, value: bytes, end: int) -> None:
         self.pending_bytes -= len(value)
         envelope = decode_envelope(value)
-        self._newest_minute = max(self._newest_minute, envelope.newest_minute)
+        self._books.newest_minute = max(self._books.newest_minute, envelope.newest_minute)
         for raw in envelope.items:
-            self._add(decode_delta(raw))
-        self._marks.take(f"{envelope.stage}/{envelope.sender}", envelope.mark_ms)
+            match decode_merge_item(raw):
+                case Delta() as delta:
+                    self._add(delta)
+                case Reported() as reported:
+                    self._take_reported(reported)
+                case TargetTold() as told:
+                    self._take_target(told)
+        if envelope.marks:
+            self._marks.take(f"{envelope.stage}/{envelope.sender}", envelope.marks[0])
         if envelope.arrived_ms is not None:
             self._arrived.append(envelope.arrived_ms)
         self.positions[self._deltas] = end
 
     def _add(self, delta: Delta) -> None:
-        scope = Scope(delta.channel, delta.campaign_id)
-        cells = self._scopes.get(scope)
-        if cells is None:
-            if scope.campaign_id is not None and self._campaigns >= self._most_campaigns:
-                if scope not in self._overflow and len(self._overflow) < MOST_REMEMBERED:
-                    self._overflow.add(scope)
-                    self._tally.overflowed()
-                return
-            cells = self._open_scope(scope)
-        dirty = self._dirty.setdefault(scope, set())
-        grain = Grain(delta.grain)
-        facts = widen(delta.facts)
-        for cell in cells.add(grain, delta.bucket, facts, self._buckets, self._newest_minute):
-            if cell not in dirty:
-                dirty.add(cell)
-                self._index(scope, cell)
-                if scope.channel is not None and scope.campaign_id is None:
-                    self._show_overall(cell)
-
-    def _show_overall(self, cell: Cell) -> None:
-        """Publish the whole's cell too: a channel's first fact may make its cost a missing one."""
-        overall = self._scopes.get(OVERALL)
-        if overall is not None and overall.has(*cell):
-            self._dirty.setdefault(OVERALL, set()).add(cell)
-
-    def _open_scope(self, scope: Scope) -> Cells:
-        cells = self._scopes.get(scope)
-        if cells is None:
-            cells = self._scopes[scope] = Cells()
-            self._campaigns += scope.campaign_id is not None
-            channel = scope.channel
-            if channel is not None and scope.campaign_id is None and self._expects_cost(channel):
-                self._paying[channel] = cells
-        return cells
-
-    def _index(self, scope: Scope, cell: Cell) -> None:
-        if cell.grain is Grain.LIFETIME:
+        subject = Subject(delta.basis, Scope(delta.channel, delta.campaign_id))
+        if not self._books.is_open(subject):
             return
-        if cell.bucket > self._minute():
-            self._ahead.setdefault(cell.bucket, set()).add(scope)
-        scopes = self._in_bucket.get(cell)
-        if scopes is None:
-            scopes = self._in_bucket[cell] = set()
-            heapq.heappush(self._expiry[cell.grain], cell.bucket)
-        scopes.add(scope)
+        windows = self._books.windows_of(Grain(delta.grain), delta.bucket)
+        cause = Cause(delta.cause)
+        for window in windows:
+            self._note(subject, window, cause)
+        self._books.add(subject, delta, windows)
+        for window in windows:
+            self._await(window, subject)
+        self._dirty.setdefault(subject, set()).update(windows)
+        if subject.scope.channel is not None and subject.scope.campaign_id is None:
+            self._show_overall(subject.basis, windows)
 
-    def _expire(self) -> None:
-        """Forget the cells that have left retention; their rows and records get tombstones."""
-        dropped = 0
-        for grain, starts in self._expiry.items():
-            while starts and dropped < CELLS_PER_FLUSH:
-                if self._buckets.is_kept(grain, starts[0], self._newest_minute):
-                    break
-                cell = Cell(grain, heapq.heappop(starts))
-                for scope in self._in_bucket.pop(cell):
-                    self._scopes[scope].drop(cell)
-                    self._dirty.setdefault(scope, set()).add(cell)
-                    dropped += 1
+    def _note(self, subject: Subject, window: Window, cause: Cause) -> None:
+        until_ms = self._until_ms
+        self._closing.note(
+            subject, window, cause, lambda: self._figures.facts(subject, window, until_ms)
+        )
+
+    def _show_overall(self, basis: str, windows: list[Window]) -> None:
+        """Publish the whole's windows too: a channel's first fact may make its cost a missing one."""
+        overall = Subject(basis, OVERALL)
+        shown = {window for window in windows if self._books.has(overall, window)}
+        if shown:
+            self._dirty.setdefault(overall, set()).update(shown)
+
+    def _await(self, window: Window, subject: Subject | None = None) -> None:
+        """Look at a window again when it begins, when it is final and when its leads are mature."""
+        if window.start_minute is None or window.end_minute is None:
+            return
+        is_new = self._closing.watch(window)
+        if window.kind == "1m" and subject is not None and window.start_minute > self._minute():
+            self._ahead.setdefault(window.start_minute, set()).add(subject)
+        if is_new and window.kind == "1d" and window.end_minute > self._mature_minute():
+            heapq.heappush(self._to_mature, window.end_minute)
+
+    def _take_reported(self, reported: Reported) -> None:
+        for window in self._figures.reported(reported, self._books.windows()):
+            for subject in self._books.subjects_in(window):
+                if subject.scope.channel in (reported.channel, None):
+                    self._dirty.setdefault(subject, set()).add(window)
+
+    def _take_target(self, told: TargetTold) -> None:
+        subject = Subject(PERIOD, Scope(told.channel, told.campaign_id))
+        for window in self._figures.target_told(told):
+            if self._books.has(subject, window):
+                self._dirty.setdefault(subject, set()).add(window)
 
     # ------------------------------------------------------------------------- publishing
 
@@ -197,24 +195,37 @@ class Merge:
         """Tell whether it is time to publish, and there is something."""
         if self._clock.monotonic_seconds() < self._due_at:
             return False
-        return bool(self._pending or self._refresh) or self._minute() != self._ticked_minute
+        if self._pending or self._dirty or self._refresh:
+            return True
+        return self._minute() != self._ticked_minute or self._closing.is_due(
+            self._until_ms, self._clock.now_ms()
+        )
 
     def flush(self, outbox: Outbox) -> None:
         """If it is due: apply what was read, and write rows and KPI records of what changed."""
         if not self.is_due():
             return
-        self._due_at = self._clock.monotonic_seconds() + self._publish_ms / 1000
+        begun = self._clock.monotonic_seconds()
         has_applied = bool(self._pending)
-        while self._pending and self._changed() < CELLS_PER_FLUSH:
+        while self._pending and self._books.changed_cells() < CELLS_PER_FLUSH:
             self._apply(*self._pending.popleft())
-        self._expire()
-        if has_applied:
-            self._memo.put(self.name.encode(), _encode((self._marks, self._newest_minute)))
-        if self._pending or self._refresh:
-            self._due_at = 0.0
+        for window, subjects in self._books.expired():
+            self._closing.forget(window, subjects)
+            for subject in subjects:
+                self._dirty.setdefault(subject, set()).add(window)
+        self._mature()
+        self._until_ms = self.complete_until_ms
+        self._take_due()
         self._tick()
-        for scope in self._scopes_to_publish():
-            self._publish(scope, self._dirty.pop(scope, set()), outbox)
+        if has_applied:
+            memo = (self._marks, self._books.newest_minute)
+            self._memo.put(self.name.encode(), _encode(memo))
+        for subject in self._subjects_to_publish():
+            self._publish(subject, self._dirty.pop(subject, set()), outbox)
+        self._books.flush()
+        now = self._clock.monotonic_seconds()
+        pause = max(self._publish_ms / 1000, (now - begun) * _SHARE)
+        self._due_at = 0.0 if self._is_behind() else begun + pause
 
     @property
     def complete_until_ms(self) -> int | None:
@@ -224,7 +235,7 @@ class Merge:
     @property
     def has_more(self) -> bool:
         """Tell whether the last `flush` left something behind, not to hold the loop for long."""
-        return self._due_at == 0.0 and bool(self._pending or self._refresh)
+        return self._due_at == 0.0 and self._is_behind()
 
     def take_views(self) -> list[ScopeView]:
         """Return the views that the records of the last `flush` show; to be published after its commit."""
@@ -236,148 +247,164 @@ class Merge:
         arrived, self._arrived = self._arrived, []
         return arrived
 
-    def _changed(self) -> int:
-        return sum(map(len, self._dirty.values()))
+    def _is_behind(self) -> bool:
+        return bool(self._pending or self._refresh)
 
     def _minute(self) -> int:
-        return self._clock.now_ms() // 60_000
+        return self._clock.now_ms() // MINUTE_MS
+
+    def _mature_minute(self) -> int:
+        """Return the minute up to which days have matured."""
+        until_ms = self._until_ms
+        return -1 if until_ms is None else (until_ms - self._deployment.horizon_ms) // MINUTE_MS
+
+    def _mature(self) -> None:
+        """Look again at what cohorts of days have come to that reach the horizon now."""
+        until_ms = self.complete_until_ms
+        if until_ms is None:
+            return
+        boundary = (until_ms - self._deployment.horizon_ms) // MINUTE_MS
+        while self._to_mature and self._to_mature[0] <= boundary:
+            day = self._spans.tumbling("1d", heapq.heappop(self._to_mature) - 1)
+            windows = (*self._spans.touched(Grain.DAY, day.start_minute or 0), LIFETIME_WINDOW)
+            for subject in self._books.subjects_in(day):
+                if subject.basis == COHORT:
+                    for window in windows:
+                        self._note(subject, window, Cause.OUTCOME)
+                    self._dirty.setdefault(subject, set()).update(windows)
+
+    def _take_due(self) -> None:
+        """Take up windows that became final and revisions that have waited, up to a flush's worth."""
+        due = self._closing.due(self._until_ms, self._clock.now_ms())
+        for subject, window in islice(due, CELLS_PER_FLUSH):
+            self._dirty.setdefault(subject, set()).add(window)
 
     def _tick(self) -> None:
-        """Once a minute, queue all scopes with a window that moves, as windows move without events."""
+        """Once a minute, queue what has a window that moves, as windows move without events."""
         minute = self._minute()
-        if minute != self._ticked_minute:
-            self._ticked_minute = minute
-            queued = set(self._refresh)
-            moving = (scope for scope, view in self._views.items() if view.keys() - {"lifetime"})
-            begun = dict.fromkeys([*moving, *self._begun(minute)])
-            self._refresh.extend(scope for scope in begun if scope not in queued)
+        if minute == self._ticked_minute:
+            return
+        self._ticked_minute = minute
+        current = {window for _, window in self._spans.slots(minute)}
+        for subject in self._views:
+            self._books.forget(subject, current)
+        queued = set(self._refresh)
+        moved = dict.fromkeys([*self._moved(minute), *self._begun(minute)])
+        self._refresh.extend(subject for subject in moved if subject not in queued)
+        for subject in self._figures.paced():
+            for _, window in self._spans.slots(minute):
+                if window.kind in ("1d", "1w", "1mo") and self._books.has(subject, window):
+                    self._dirty.setdefault(subject, set()).add(window)
 
-    def _begun(self, minute: int) -> Iterator[Scope]:
-        """Yield the scopes with facts of a bucket that lay ahead and has begun now."""
-        for bucket in [bucket for bucket in self._ahead if bucket <= minute]:
-            yield from self._ahead.pop(bucket)
+    def _moved(self, minute: int) -> Iterator[Subject]:
+        current = dict(self._spans.slots(minute))
+        for subject, view in self._views.items():
+            if any(values.window != current[name] for name, values in view.items()):
+                yield subject
 
-    def _scopes_to_publish(self) -> list[Scope]:
-        scopes = dict.fromkeys(self._dirty)
-        while self._refresh and len(scopes) < SCOPES_PER_FLUSH:
-            scopes[self._refresh.popleft()] = None
-        return list(scopes)
+    def _begun(self, minute: int) -> Iterator[Subject]:
+        """Yield the subjects with facts of a minute that lay ahead and has begun now."""
+        for start in [start for start in self._ahead if start <= minute]:
+            yield from self._ahead.pop(start)
 
-    def _publish(self, scope: Scope, changed: set[Cell], outbox: Outbox) -> None:
-        cells = self._scopes[scope]
-        view = self._view(scope, cells, changed)
-        for cell in changed:
-            window = self._window(cell)
-            slot = next((v for v in view.values() if v.window == window), None)
-            facts = cells.get(*cell)
-            shown = slot or (self._values(scope, window, facts) if facts else None)
-            self._put_record(scope, window, shown, outbox)
-            self._put_row(scope, cell, cells.pack(cell))
-        self._put_rolling(scope, view, outbox)
-        self._views[scope] = view
+    def _subjects_to_publish(self) -> list[Subject]:
+        subjects = dict.fromkeys(self._dirty)
+        while self._refresh and len(subjects) < SUBJECTS_PER_FLUSH:
+            subjects[self._refresh.popleft()] = None
+        return list(subjects)
+
+    def _publish(self, subject: Subject, dirty: set[Window], outbox: Outbox) -> None:
+        settled = {window: self._settle(subject, window, outbox) for window in dirty}
+        view = self._view(subject, settled)
+        self._put_rolling(subject, view, outbox)
+        self._views[subject] = view
         position = self.positions.get(self._deltas, 0)
-        self._ready.append(ScopeView(self._shard, self.version(position), scope, view))
+        self._ready.append(ScopeView(self._shard, self.version(position), subject, view))
+
+    def _settle(self, subject: Subject, window: Window, outbox: Outbox) -> WindowValues | None:
+        """Write the record of a tumbling window or lifetime, also to the ledger if it is time."""
+        if not self._spans.is_kept(window, self._books.newest_minute):
+            self._put_record(subject, window, None, outbox)
+            return None
+        facts = self._figures.facts(subject, window, self._until_ms)
+        now_ms = self._clock.now_ms()
+        status = self._closing.settle(subject, window, facts, self._until_ms, now_ms)
+        if not facts and not status.is_news:
+            self._put_record(subject, window, None, outbox)
+            return None
+        values = self._figures.values(subject, window, status, self._until_ms, now_ms)
+        written = self._put_record(subject, window, values if facts else None, outbox)
+        if status.is_news:
+            news = written or record(values, self._catalog, self._zone, self._currency)
+            outbox.put(self._ledger, self._shard, *for_ledger(news, status.state))
+            if status.cause is not None:
+                self._tally.revised(status.cause.label)
+        return values if facts else None
 
     def _put_record(
-        self, scope: Scope, window: Window, values: WindowValues | None, outbox: Outbox
-    ) -> None:
+        self, subject: Subject, window: Window, values: WindowValues | None, outbox: Outbox
+    ) -> Record | None:
         if values is None:
-            key = key_of(PERIOD, window, scope, self._zone)
-            outbox.put(self._topic, self._shard, key, None)
-        else:
-            written = record(values, self._zone, self._currency)
-            outbox.put(self._topic, self._shard, written.key, written.value, written.headers)
+            key = key_of(subject.basis, window, subject.scope, self._zone)
+            outbox.put(self._kpis, self._shard, key, None)
+            return None
+        written = record(values, self._catalog, self._zone, self._currency)
+        outbox.put(self._kpis, self._shard, *written)
+        return written
 
-    def _put_row(self, scope: Scope, cell: Cell, packed: bytes | None) -> None:
-        key = _encode((PERIOD, *scope, cell.grain, cell.bucket))
-        if packed is None:
-            self._rows.delete(key)
-        else:
-            self._rows.put(key, packed)
-
-    def _put_rolling(self, scope: Scope, view: dict[str, WindowValues], outbox: Outbox) -> None:
-        before = self._views.get(scope, {})
-        for kind in _ROLLING:
+    def _put_rolling(self, subject: Subject, view: dict[str, WindowValues], outbox: Outbox) -> None:
+        before = self._views.get(subject, {})
+        for kind in ROLLING:
             values, published = view.get(kind), before.get(kind)
             if values is published and values is not None:
                 continue
-            is_known = (scope, kind) in self._rolling
+            is_known = (subject, kind) in self._rolling
             if values is None and not is_known:
                 continue
             window = Window(kind, None, None) if values is None else values.window
-            self._put_record(scope, window, values, outbox)
-            row_key = _encode((PERIOD, *scope, kind))
+            self._put_record(subject, window, values, outbox)
+            row_key = _encode((_ROLLING_ROW, subject.basis, *subject.scope, kind))
             if values is None:
-                self._rolling.discard((scope, kind))
-                self._rolling_rows.delete(row_key)
+                self._rolling.discard((subject, kind))
+                self._rows.delete(row_key)
             elif not is_known:
-                self._rolling.add((scope, kind))
-                self._rolling_rows.put(row_key, b"")
+                self._rolling.add((subject, kind))
+                self._rows.put(row_key, b"")
 
     # ------------------------------------------------------------------------- views
 
-    def _view(self, scope: Scope, cells: Cells, changed: set[Cell]) -> dict[str, WindowValues]:
+    def _view(
+        self, subject: Subject, settled: dict[Window, WindowValues | None]
+    ) -> dict[str, WindowValues]:
         """Return the values of the current windows that have facts; what did not change is taken over."""
-        before = self._views.get(scope, {})
+        before = {values.window: values for values in self._views.get(subject, {}).values()}
         view: dict[str, WindowValues] = {}
-        for slot, cell in self._slots():
-            window = self._window(cell)
-            known = before.get(slot)
-            if known is not None and known.window == window and cell not in changed:
-                view[slot] = known
-            elif facts := cells.get(*cell):
-                view[slot] = self._values(scope, window, facts)
-        for kind, (grain, length) in _ROLLING.items():
-            window, starts = self._rolling_window(kind, grain, length)
-            known = before.get(kind)
-            if known is not None and known.window == window and not changed:
-                view[kind] = known
-            elif facts := cells.sum(grain, starts):
-                view[kind] = self._values(scope, window, facts)
+        for name, window in self._spans.slots(self._minute()):
+            if window in settled:
+                values = settled[window]
+            elif window in before and not (settled and window.kind in ROLLING):
+                values = before[window]
+            else:
+                values = self._look(subject, window, before.get(window))
+            if values is not None:
+                view[name] = values
         return view
 
-    def _slots(self) -> Iterable[tuple[str, Cell]]:
-        minute = self._minute()
-        for grain in (Grain.MINUTE, Grain.HOUR, Grain.DAY):
-            current = self._buckets.start(grain, minute)
-            yield _KINDS[grain], Cell(grain, current)
-            previous = self._buckets.start(grain, current - 1)
-            yield f"{_KINDS[grain]}@previous", Cell(grain, previous)
-        yield "lifetime", Cell(Grain.LIFETIME, LIFETIME_BUCKET)
+    def _look(
+        self, subject: Subject, window: Window, known: WindowValues | None
+    ) -> WindowValues | None:
+        """Return the values of a window of which nothing has to be written but a rolling one."""
+        if not self._books.has(subject, window):
+            return None
+        facts = self._books.facts(subject, window)
+        if not facts:
+            return None
+        if known is not None and known.facts == facts and subject.scope.channel is not None:
+            return known
+        status = self._closing.peek(subject, window) if window.kind not in ROLLING else Status()
+        return self._figures.values(subject, window, status, self._until_ms, self._clock.now_ms())
 
-    def _window(self, cell: Cell) -> Window:
-        if cell.grain is Grain.LIFETIME:
-            return Window("lifetime", None, None)
-        return Window(_KINDS[cell.grain], cell.bucket, self._buckets.end(*cell))
 
-    def _rolling_window(self, kind: str, grain: Grain, length: int) -> tuple[Window, list[int]]:
-        """Return the window: the bucket now running and those before it, the start rounded down."""
-        minute = self._minute()
-        start = self._buckets.start(grain, minute - length)
-        starts = [start]
-        while (following := self._buckets.end(grain, starts[-1])) <= minute:
-            starts.append(following)
-        return Window(kind, start, following), starts
-
-    def _values(self, scope: Scope, window: Window, facts: Facts) -> WindowValues:
-        expected = self._is_cost_expected(scope, window)
-        return WindowValues(
-            PERIOD,
-            scope,
-            window,
-            facts,
-            self._catalog.evaluate(facts, cost_expected=expected),
-            self.complete_until_ms,
-            self._clock.now_ms(),
-        )
-
-    def _is_cost_expected(self, scope: Scope, window: Window) -> bool:
-        if scope.channel is not None:
-            return self._expects_cost(scope.channel)
-        if window.kind in _ROLLING:
-            grain, length = _ROLLING[window.kind]
-            _, starts = self._rolling_window(window.kind, grain, length)
-        else:
-            grain = next(grain for grain, kind in _KINDS.items() if kind == window.kind)
-            starts = [LIFETIME_BUCKET if window.start_minute is None else window.start_minute]
-        return any(cells.has(grain, s) for cells in self._paying.values() for s in starts)
+def _kind_of(key: bytes) -> str:
+    kind: str = msgspec.msgpack.decode(key, type=list)[0]
+    return kind

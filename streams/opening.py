@@ -200,6 +200,11 @@ def _lost(tp: Any, position: int, first: int, end: int) -> Problem:
     )
 
 
+FORMAT: Final = "2"
+FIRST_FORMAT: Final = "1"
+"""What tables that do not say anything have."""
+
+
 def layout(settings: Settings, partitions: int) -> dict[str, str]:
     """Return the settings that the stored numbers depend on; to change one is to count anew."""
     return {
@@ -211,6 +216,8 @@ def layout(settings: Settings, partitions: int) -> dict[str, str]:
         "retention.minute_hours": str(settings.retention.minute_hours),
         "retention.hour_days": str(settings.retention.hour_days),
         "retention.day_days": str(settings.retention.day_days),
+        "cohort.horizon_days": str(settings.cohort.horizon_days),
+        "format of the tables": FORMAT,
     }
 
 
@@ -219,12 +226,13 @@ def _check_layout(shard: Shard, settings: Settings) -> None:
     now = layout(settings, shard.partitions)
     row = positions.get(LAYOUT)
     then: Mapping[str, str] = now if row is None else msgpack.decode(row, type=dict[str, str])
-    for name, value in then.items():
-        if now.get(name) != value:
+    for name, value in now.items():
+        before = then.get(name, FIRST_FORMAT)
+        if before != value:
             raise Problem(
                 name,
-                f"{value}, with which app_id {settings.app_id} has counted so far",
-                str(now.get(name)),
+                f"{before}, with which app_id {settings.app_id} has counted so far",
+                value,
                 "set it back, or set another app_id, which counts everything anew",
             )
     if row is None:

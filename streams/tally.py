@@ -12,6 +12,7 @@ class Tally:
         self._events: Counter[tuple[str, str]] = Counter()
         self._rejects: Counter[str] = Counter()
         self._remarks: Counter[str] = Counter()
+        self._revisions: Counter[str] = Counter()
         self._overflow = 0
         self._cost_reported_ms: dict[str, int] = {}
         self.parked = 0
@@ -30,6 +31,10 @@ class Tally:
         """Count something odd about accepted events, for example fields that nobody knows."""
         self._remarks[remark] += amount
 
+    def revised(self, cause: str) -> None:
+        """Count a revision in the ledger."""
+        self._revisions[cause] += 1
+
     def overflowed(self) -> None:
         """Count a campaign scope that is not kept."""
         self._overflow += 1
@@ -42,7 +47,7 @@ class Tally:
     def take(self) -> "Tally":
         """Return what was counted so far, and start again."""
         taken, empty = Tally(), Tally()
-        for name in ("_events", "_rejects", "_remarks", "_overflow", "_cost_reported_ms"):
+        for name in vars(empty).keys() - {"parked"}:
             setattr(taken, name, getattr(self, name))
             setattr(self, name, getattr(empty, name))
         return taken
@@ -55,6 +60,8 @@ class Tally:
             metrics.rejects.labels(reason).inc(amount)
         for remark, amount in self._remarks.items():
             metrics.remarks.labels(remark).inc(amount)
+        for cause, amount in self._revisions.items():
+            metrics.revisions.labels(cause).inc(amount)
         for channel, reported_ms in self._cost_reported_ms.items():
             # Rows of a channel lie in several shards: the newest of all counts.
             newest_ms = max(reported_ms, metrics.cost_reported_ms.get(channel, 0))

@@ -4,15 +4,16 @@ import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from kpis.facts import Scope
-from kpis.windows import LIFETIME, ROLLING, TUMBLING, WindowValues
+from kpis.facts import Scope, Subject
+from kpis.spans import LIFETIME, ROLLING, TUMBLING
+from kpis.windows import WindowValues
 
 SLOTS = (*TUMBLING, LIFETIME, *ROLLING, *(f"{kind}@previous" for kind in TUMBLING))
 """The windows of a scope that are shown: the current one of each kind and the one before."""
 
 
 class ScopeView(NamedTuple):
-    """All shown windows of a scope as of one commit of its shard.
+    """All shown windows of a scope on one basis as of one commit of its shard.
 
     `version` is "position.epoch.lineage" of that commit: with an equal lineage a greater
     (position, epoch) is newer. A slot that is missing has no facts.
@@ -20,8 +21,13 @@ class ScopeView(NamedTuple):
 
     shard: int
     version: str
-    scope: Scope
+    subject: Subject
     slots: dict[str, WindowValues]
+
+    @property
+    def scope(self) -> Scope:
+        """The scope of its subject."""
+        return self.subject.scope
 
 
 class Publisher(Protocol):
@@ -37,31 +43,31 @@ class Publisher(Protocol):
 
 
 class Outbox:
-    """Views yet to publish: the latest of each scope, so never more than there are scopes."""
+    """Views yet to publish: the latest of each subject, so never more than there are subjects."""
 
     def __init__(self) -> None:
-        self._views: dict[Scope, ScopeView] = {}
+        self._views: dict[Subject, ScopeView] = {}
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._views)
 
     def put(self, view: ScopeView) -> None:
-        """Add a view in place of the earlier one of its scope, whose turn it keeps."""
-        self._views[view.scope] = view
+        """Add a view in place of the earlier one of its subject, whose turn it keeps."""
+        self._views[view.subject] = view
         self._filled.set()
 
     def take(self, limit: int) -> list[ScopeView]:
         """Remove and return at most `limit` views, those that wait longest."""
-        scopes = [scope for scope, _ in zip(self._views, range(limit), strict=False)]
-        views = [self._views.pop(scope) for scope in scopes]
+        subjects = [subject for subject, _ in zip(self._views, range(limit), strict=False)]
+        views = [self._views.pop(subject) for subject in subjects]
         if not self._views:
             self._filled.clear()
         return views
 
     def drop_shard(self, shard: int) -> None:
         """Forget the views of a shard."""
-        self._views = {scope: view for scope, view in self._views.items() if view.shard != shard}
+        self._views = {key: view for key, view in self._views.items() if view.shard != shard}
 
     def wake(self) -> None:
         """End the wait under way, though nothing was put."""
@@ -77,18 +83,18 @@ class Outbox:
 
 
 class Snapshot:
-    """The latest committed view of every scope of the open shards.
+    """The latest committed view of every subject of the open shards.
 
     Written on the event loop; `views` may be called from any thread.
     """
 
     def __init__(self) -> None:
-        self._views: dict[int, dict[Scope, ScopeView]] = {}
+        self._views: dict[int, dict[Subject, ScopeView]] = {}
         self._outboxes: list[Outbox] = []
 
     def replace(self, view: ScopeView) -> None:
-        """Put a newly committed view in place of the earlier one of its scope."""
-        self._views.setdefault(view.shard, {})[view.scope] = view
+        """Put a newly committed view in place of the earlier one of its subject."""
+        self._views.setdefault(view.shard, {})[view.subject] = view
         for outbox in self._outboxes:
             outbox.put(view)
 
@@ -99,7 +105,7 @@ class Snapshot:
             outbox.drop_shard(shard)
 
     def views(self) -> list[ScopeView]:
-        """Return the latest view of every scope."""
+        """Return the latest view of every subject."""
         return [view for views in list(self._views.values()) for view in list(views.values())]
 
     def shards(self) -> Iterable[int]:
