@@ -1,0 +1,116 @@
+"""Clicks with a `click_id` of a shard: counted once, and asked by leads without a channel."""
+
+from typing import Final, NamedTuple
+
+from msgspec import msgpack
+
+from kpis.clicks import (
+    Attribution,
+    Click,
+    answers,
+    ask_click,
+    begins_anew,
+    click_contribution,
+    forget_ms,
+    take_click,
+    void_click,
+)
+from kpis.contributions import Contribution, correction
+from kpis.events import ClickRecorded
+from kpis.ledger import causes_of
+from kpis.orders import Outcome
+from streams.deadlines import Deadlines
+from streams.entity_rows import Rows, TakenUp, Work
+from streams.messages import (
+    ClickAsked,
+    ClickEvent,
+    ClickTold,
+    click_key,
+    entity_key,
+    lead_key,
+)
+
+CLICK: Final = b"c"
+
+
+class _Shown(NamedTuple):
+    """What a click adds, what it answered whom, and until when it is remembered."""
+
+    contribution: Contribution
+    answers: dict[str, Attribution | None]
+    forget_ms: int
+
+
+class ClickRows(Rows[Click, _Shown]):
+    """The clicks that one shard remembers, and who asked for them."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work, msgpack.Decoder(Click).decode)
+        deployment = work.deployment
+        self._keep_ms, self._park_ms = deployment.keep_ms, deployment.park_ms
+        self.deadlines = Deadlines(work.table)
+
+    def apply(self, event: ClickEvent, timestamp_ms: int) -> Outcome:
+        """Take in a click or a void."""
+        key = entity_key(event)
+        taken = self.take_up(key)
+        if not isinstance(event, ClickRecorded):
+            taken.because(causes_of(event))
+            return void_click(taken.entity, timestamp_ms, self._keep_ms)
+        if begins_anew(taken.entity, timestamp_ms, self._keep_ms):
+            # What it counted and answered until now stays.
+            self._settle(key, taken)
+            outcome = take_click(taken.entity, event, timestamp_ms, self._keep_ms)
+            taken.before = _Shown({}, dict.fromkeys(taken.entity.asks), 0)
+        else:
+            outcome = take_click(taken.entity, event, timestamp_ms, self._keep_ms)
+        taken.because(causes_of(event))
+        return outcome
+
+    def ask(self, asked: ClickAsked) -> None:
+        """Take in the question of a lead; it is answered now and on every change."""
+        taken = self.take_up(click_key(asked.click_id))
+        ask_click(taken.entity, asked.lead_id, asked.timestamp_ms)
+        if taken.before.answers.get(asked.lead_id) is not None:
+            # It asks with another timestamp, or again: what it was answered is taken back first.
+            taken.before.answers[asked.lead_id] = None
+            self._work.tell(lead_key(asked.lead_id), ClickTold(asked.lead_id, asked.click_id, None))
+
+    def forget(self, complete_until_ms: int) -> None:
+        """Forget the clicks that nothing can change any more."""
+        if not self.deadlines.is_due(complete_until_ms):
+            return
+        # What this chunk said of them so far counts.
+        self.put_down()
+        for key in self.deadlines.pass_before(complete_until_ms):
+            if self._work.table.get(key) is None:
+                continue
+            if self._forget_ms(self.load(key)) < complete_until_ms:
+                self._work.table.delete(key)
+
+    def _forget_ms(self, click: Click) -> int:
+        return forget_ms(click, self._keep_ms, self._park_ms)
+
+    def _new(self) -> Click:
+        return Click()
+
+    def _is_empty(self, entity: Click) -> bool:
+        return entity.first is None and not entity.voided_ms and not entity.asks
+
+    def _show(self, key: bytes, entity: Click) -> _Shown:
+        del key
+        return _Shown(
+            click_contribution(entity, self._keep_ms),
+            answers(entity, self._keep_ms, self._park_ms),
+            self._forget_ms(entity),
+        )
+
+    def _settle(self, key: bytes, taken: TakenUp[Click, _Shown]) -> None:
+        work, before, now = self._work, taken.before, self._show(key, taken.entity)
+        work.deltas.add(correction(now.contribution, before.contribution), taken.causes)
+        click_id = key[len(CLICK) :].decode()
+        for lead_id, attribution in now.answers.items():
+            if attribution != before.answers.get(lead_id):
+                work.tell(lead_key(lead_id), ClickTold(lead_id, click_id, attribution))
+        if now.forget_ms != before.forget_ms:
+            self.deadlines.add(now.forget_ms, key)
