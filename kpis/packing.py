@@ -52,56 +52,54 @@ _FAMILIES: Final = (
 """What stands before the first point of names that become the index here and what follows the point."""
 
 _VERBATIM: Final = "9"
-_PLAIN: Final = 1 << 62
+_LIMIT: Final = 1 << 63
 """Whole numbers below this are written as such; msgpack ends at 64 bits, sums do not."""
+
+# Plain dictionaries, filled as names come up: nothing else is as fast.
+_CODES: Final[dict[str, int | str]] = {name: code for code, name in enumerate(_NAMES)}
+_DECODED: Final[dict[int | str, str]] = dict(enumerate(_NAMES))
 
 _encode = msgpack.Encoder().encode
 _decode = msgpack.Decoder(dict[int | str, int | str]).decode
 
 
-class _Codes(dict[str, int | str]):
-    def __missing__(self, name: str) -> int | str:
-        family, point, rest = name.partition(".")
-        if point and family in _FAMILIES:
-            code = f"{_FAMILIES.index(family)}{rest}"
-        else:
-            code = f"{_VERBATIM}{name}"
-        self[name] = code
-        return code
-
-
-class _Decoded(dict[int | str, str]):
-    def __missing__(self, code: int | str) -> str:
-        if isinstance(code, int):
-            msg = f"facts: expected the code of a known name, got {code}"
-            raise ValueError(msg)
-        if code.startswith(_VERBATIM):
-            name = code[1:]
-        elif code[:1].isdecimal():
-            name = f"{_FAMILIES[int(code[0])]}.{code[1:]}"
-        else:
-            # Rows of the first version have names as they are.
-            name = code
-        self[code] = name
-        return name
-
-
-_CODES: Final = _Codes({name: code for code, name in enumerate(_NAMES)})
-_DECODED: Final = _Decoded(enumerate(_NAMES))
-
-
 def pack(facts: Mapping[str, int]) -> bytes:
     """Return facts as bytes."""
     codes = _CODES
-    return _encode(
-        {
-            codes[name]: amount if -_PLAIN < amount < _PLAIN else str(amount)
-            for name, amount in facts.items()
-        }
-    )
+    try:
+        return _encode({codes[name]: amount for name, amount in facts.items()})
+    except KeyError:
+        codes.update((name, _code(name)) for name in facts if name not in codes)
+        return pack(facts)
+    except OverflowError:
+        return _encode(
+            {
+                codes[name]: amount if -_LIMIT <= amount < _LIMIT else str(amount)
+                for name, amount in facts.items()
+            }
+        )
 
 
 def unpack(packed: bytes) -> Facts:
     """Return the facts that `pack` was given."""
-    names = _DECODED
-    return {names[code]: int(amount) for code, amount in _decode(packed).items()}
+    names, carried = _DECODED, _decode(packed)
+    try:
+        return {names[code]: int(amount) for code, amount in carried.items()}
+    except KeyError:
+        names.update((code, _name(code)) for code in carried if code not in names)
+        return unpack(packed)
+
+
+def _code(name: str) -> str:
+    family, point, rest = name.partition(".")
+    if point and family in _FAMILIES:
+        return f"{_FAMILIES.index(family)}{rest}"
+    return f"{_VERBATIM}{name}"
+
+
+def _name(code: int | str) -> str:
+    text = str(code)
+    if isinstance(code, int) or not text[:1].isdecimal():
+        msg = f"facts: expected the code of a name, got {code!r:.40}"
+        raise ValueError(msg)
+    return text[1:] if text[0] == _VERBATIM else f"{_FAMILIES[int(text[0])]}.{text[1:]}"

@@ -52,7 +52,7 @@ class Sketch:
         self._union.update(
             library.hll_sketch.deserialize(visitors)
             if isinstance(visitors, bytes)
-            else visitors._union.get_result(library.tgt_hll_type.HLL_8)
+            else visitors._union.get_result(library.tgt_hll_type.HLL_8)  # noqa: SLF001 - one of us
         )
         # A new visitor moves the estimate, if he is told from the known ones at all.
         if self._union.get_estimate() == before:

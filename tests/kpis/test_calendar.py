@@ -1,5 +1,6 @@
 """Hours and days of a zone: spans that touch, whatever the clocks do."""
 
+from datetime import date
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -7,44 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpis.calendar import Calendar, instant_text
-from tests.kpis.streams_of_records import ms
-
-ZONES = (
-    "UTC",
-    "Europe/Paris",
-    "Australia/Lord_Howe",  # half an hour
-    "Asia/Kathmandu",  # a quarter of an hour off
-    "America/Sao_Paulo",  # midnight skipped and repeated until 2019
-    "America/St_Johns",  # at one minute past midnight until 2011
-    "America/Havana",
-    "Pacific/Apia",  # a day left out in 2011
-    "Antarctica/Casey",  # days of 21 and 27 hours
-)
-CALENDARS = {name: Calendar(ZoneInfo(name)) for name in ZONES}
-
-
-def minute(text: str) -> int:
-    return ms(text) // 60_000
-
-
-MINUTES = st.one_of(
-    st.integers(minute("2000-01-02T00:00:00Z"), minute("2100-12-30T00:00:00Z")),
-    st.sampled_from(
-        [
-            minute("2026-03-29T01:00:00Z"),
-            minute("2026-10-25T01:00:00Z"),
-            minute("2026-04-04T15:00:00Z"),
-            minute("2026-10-03T15:30:00Z"),
-            minute("2018-02-18T02:00:00Z"),
-            minute("2018-11-04T03:00:00Z"),
-            minute("2006-04-02T03:31:00Z"),
-            minute("2006-10-29T02:31:00Z"),
-            minute("2011-12-30T10:00:00Z"),
-            minute("2010-03-04T15:00:00Z"),
-            minute("2009-10-17T18:00:00Z"),
-        ]
-    ).flatmap(lambda change: st.integers(change - 1600, change + 1600)),
-)
+from tests.kpis.zones import CALENDARS, MINUTES, ZONES, minute, ms
 
 
 @given(st.sampled_from(ZONES), MINUTES)
@@ -95,6 +59,88 @@ def test_a_day_is_as_long_as_its_clocks_say(zone: str, noon: str, hours: float) 
     calendar = CALENDARS[zone]
     start = calendar.day_start(minute(noon))
     assert calendar.day_end(start) - start == hours * 60
+
+
+@given(st.sampled_from(ZONES), MINUTES)
+@settings(max_examples=1_000)
+def test_weeks_months_and_quarters_touch_and_are_whole_days(name: str, moment: int) -> None:
+    calendar = CALENDARS[name]
+    for start_of, end_of in (
+        (calendar.week_start, calendar.week_end),
+        (calendar.month_start, calendar.month_end),
+        (calendar.quarter_start, calendar.quarter_end),
+    ):
+        start = start_of(moment)
+        end = end_of(start)
+        assert start <= moment < end
+        assert start_of(start) == start_of(end - 1) == start
+        assert start_of(end) == end
+        assert end_of(start_of(start - 1)) == start
+        assert calendar.day_start(start) == start
+        assert calendar.day_start(end) == end
+
+
+@given(st.sampled_from(ZONES), MINUTES)
+@settings(max_examples=1_000)
+def test_each_day_has_one_date_and_dates_rise_with_the_days(name: str, moment: int) -> None:
+    calendar = CALENDARS[name]
+    start = calendar.day_start(moment)
+    ordinal = calendar.ordinal(moment)
+    assert calendar.ordinal(start) == calendar.ordinal(calendar.day_end(start) - 1) == ordinal
+    assert calendar.ordinal(start - 1) < ordinal < calendar.ordinal(calendar.day_end(start))
+    assert calendar.minute_of(date.fromordinal(ordinal)) == start
+
+
+@given(st.sampled_from(ZONES), MINUTES)
+@settings(max_examples=1_000)
+def test_a_week_is_that_of_its_date(name: str, moment: int) -> None:
+    calendar = CALENDARS[name]
+    day = date.fromordinal(calendar.ordinal(moment))
+    monday = date.fromisocalendar(*day.isocalendar()[:2], 1)
+    assert calendar.week_start(moment) == calendar.minute_of(monday)
+    assert calendar.month_start(moment) == calendar.minute_of(day.replace(day=1))
+
+
+def test_a_date_that_a_zone_left_out_begins_with_the_next_day() -> None:
+    #  29 December   31 December
+    #  -------------)[----------
+    apia = CALENDARS["Pacific/Apia"]
+    assert apia.minute_of(date(2011, 12, 30)) == apia.minute_of(date(2011, 12, 31))
+    week = apia.week_start(minute("2011-12-31T12:00:00+14:00"))
+    assert apia.week_end(week) - week == 6 * 24 * 60
+
+
+@pytest.mark.parametrize(
+    ("day", "week", "month", "quarter"),
+    [
+        (
+            "2026-03-29",
+            "2026-03-23T00:00+01:00",
+            "2026-03-01T00:00+01:00",
+            "2026-01-01T00:00+01:00",
+        ),
+        (
+            "2026-10-31",
+            "2026-10-26T00:00+01:00",
+            "2026-10-01T00:00+02:00",
+            "2026-10-01T00:00+02:00",
+        ),
+        (
+            "2027-01-01",
+            "2026-12-28T00:00+01:00",
+            "2027-01-01T00:00+01:00",
+            "2027-01-01T00:00+01:00",
+        ),
+    ],
+)
+def test_weeks_begin_on_monday_and_months_on_the_first(
+    day: str, week: str, month: str, quarter: str
+) -> None:
+    paris = CALENDARS["Europe/Paris"]
+    at = paris.minute_of(date.fromisoformat(day)) + 60
+    assert paris.week_start(at) == minute(week)
+    assert paris.month_start(at) == minute(month)
+    assert paris.quarter_start(at) == minute(quarter)
 
 
 def test_an_hour_that_occurs_twice_is_two_hours() -> None:

@@ -1,16 +1,16 @@
 """Which buckets are kept, and cutting a span into them."""
 
-from zoneinfo import ZoneInfo
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpis.calendar import Calendar
 from kpis.retention import LIFETIME_BUCKET, Buckets, Grain, Retention
-from tests.kpis.streams_of_records import CHANGES, LORD_HOWE, PARIS
+from tests.kpis.zones import CALENDARS, minute
 
-CALENDARS = {zone: Calendar(zone) for zone in (PARIS, LORD_HOWE)}
+CHANGES = {
+    "Europe/Paris": (minute("2026-03-29T01:00:00Z"), minute("2026-10-25T01:00:00Z")),
+    "Australia/Lord_Howe": (minute("2026-04-04T15:00:00Z"), minute("2026-10-03T15:30:00Z")),
+}
 DAY = 24 * 60
 
 
@@ -24,8 +24,8 @@ def finest_kept(buckets: Buckets, minute: int, newest: int) -> tuple[Grain, int]
 
 @st.composite
 def spans(draw: st.DrawFn) -> tuple[Buckets, int, int, int]:
-    zone = draw(st.sampled_from((PARIS, LORD_HOWE)))
-    change = draw(st.sampled_from(CHANGES[zone])) // 60_000
+    zone = draw(st.sampled_from(tuple(CHANGES)))
+    change = draw(st.sampled_from(CHANGES[zone]))
     kept = sorted(draw(st.lists(st.integers(1, 3 * DAY), min_size=3, max_size=3)))
     start = change + draw(st.integers(-2 * DAY, DAY))
     end = start + draw(st.one_of(st.integers(1, 200), st.integers(1, 3 * DAY)))
@@ -73,18 +73,18 @@ def test_a_bucket_that_left_never_comes_back(
 def test_a_bucket_is_kept_while_its_end_lies_within_retention(past: int, is_kept: bool) -> None:
     #  [minute 0)              newest
     #            <-- 60 min -->
-    buckets = Buckets(Calendar(ZoneInfo("UTC")), Retention(minutes=60))
+    buckets = Buckets(CALENDARS["UTC"], Retention(minutes=60))
     assert buckets.is_kept(Grain.MINUTE, 0, past) is is_kept
 
 
 def test_lifetime_is_kept_for_ever() -> None:
-    buckets = Buckets(Calendar(ZoneInfo("UTC")), Retention())
+    buckets = Buckets(CALENDARS["UTC"], Retention())
     assert buckets.is_kept(Grain.LIFETIME, LIFETIME_BUCKET, 10**9)
     assert buckets.start(Grain.LIFETIME, 29_000_000) == LIFETIME_BUCKET
 
 
 def test_a_month_is_cut_into_few_pieces() -> None:
-    buckets = Buckets(Calendar(PARIS), Retention())
+    buckets = Buckets(CALENDARS["Europe/Paris"], Retention())
     newest = 29_602_741
     pieces = list(buckets.cut(newest - 60 * DAY, newest, newest))
     assert len(pieces) < 25 + 36 * 24 + 24 + 180 + 60
