@@ -130,16 +130,17 @@ class Worker:
         )
         host, port = settings.metrics.host, settings.metrics.port
         self.endpoint = MetricsEndpoint(self.metrics, host, port, self._problem)
-        self._redis = self._redis_publisher() if settings.redis.is_on else None
+        self._redis = self._redis_publisher(catalog) if settings.redis.is_on else None
         self._watchdog = Watchdog(self._progress, fail_stop)
         self._tasks: list[asyncio.Task[None]] = []
         self._join(partitions)
 
-    def _redis_publisher(self) -> RedisHashes:
+    def _redis_publisher(self, catalog: Catalog) -> RedisHashes:
         return RedisHashes(
             connect(self._settings.redis.url),
             self.snapshot,
             self.metrics,
+            catalog=catalog,
             zone=self._settings.time_zone,
             currency=self._settings.currency,
             on_crash=lambda error: fail_stop(f"redis publisher: {error!r}"),

@@ -1,15 +1,20 @@
 """What publishers share: the committed numbers, and what each has yet to publish."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from kpis.facts import Scope, Subject
+from kpis.catalog import derived
+from kpis.facts import PERIOD, Facts, Scope, Subject
+from kpis.histogram import FACT
 from kpis.spans import LIFETIME, ROLLING, TUMBLING
 from kpis.windows import WindowValues
 
 SLOTS = (*TUMBLING, LIFETIME, *ROLLING, *(f"{kind}@previous" for kind in TUMBLING))
 """The windows of a scope that are shown: the current one of each kind and the one before."""
+
+_HISTOGRAM = f"{FACT}."
 
 
 class ScopeView(NamedTuple):
@@ -28,6 +33,14 @@ class ScopeView(NamedTuple):
     def scope(self) -> Scope:
         """The scope of its subject."""
         return self.subject.scope
+
+
+def shown_facts(values: WindowValues) -> Facts:
+    """Return the facts of a window that are single numbers: the derived ones too, no histogram."""
+    known = derived(values.facts, values.basis)
+    if mature := values.surroundings.mature_leads:
+        known["mature"] = mature
+    return {name: fact for name, fact in known.items() if not name.startswith(_HISTOGRAM)}
 
 
 class Publisher(Protocol):
@@ -90,17 +103,23 @@ class Snapshot:
 
     def __init__(self) -> None:
         self._views: dict[int, dict[Subject, ScopeView]] = {}
+        self._scopes: Counter[int] = Counter()
         self._outboxes: list[Outbox] = []
 
     def replace(self, view: ScopeView) -> None:
         """Put a newly committed view in place of the earlier one of its subject."""
-        self._views.setdefault(view.shard, {})[view.subject] = view
+        views = self._views.setdefault(view.shard, {})
+        if view.subject.basis == PERIOD and view.subject not in views:
+            # What has numbers has some on this basis.
+            self._scopes[view.shard] += 1
+        views[view.subject] = view
         for outbox in self._outboxes:
             outbox.put(view)
 
     def drop_shard(self, shard: int) -> None:
         """Forget a shard that was closed: another worker may own it from now on."""
         self._views.pop(shard, None)
+        self._scopes.pop(shard, None)
         for outbox in self._outboxes:
             outbox.drop_shard(shard)
 
@@ -108,12 +127,21 @@ class Snapshot:
         """Return the latest view of every subject."""
         return [view for views in list(self._views.values()) for view in list(views.values())]
 
+    def has_numbers(self, subjects: Iterable[Subject]) -> bool:
+        """Tell whether any of the subjects has a window with facts."""
+        return any(
+            view.slots
+            for subject in subjects
+            for views in list(self._views.values())
+            if (view := views.get(subject)) is not None
+        )
+
     def shards(self) -> Iterable[int]:
         """Return the shards that have views."""
         return list(self._views)
 
     def __len__(self) -> int:
-        return sum(map(len, list(self._views.values())))
+        return sum(self._scopes.values())
 
     def subscribe(self) -> Outbox:
         """Return an outbox that gets every view from now on."""

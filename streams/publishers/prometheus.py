@@ -11,16 +11,23 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from kpis.catalog import Catalog, Undefined, Value, derived, unit_of
-from kpis.facts import AMOUNTS, STAGE_FACTS, Facts, Scope, add
+from kpis.catalog import Catalog, Surroundings, Undefined, Value, derived, labels_of, unit_of
+from kpis.cells import VISITORS
+from kpis.facts import AMOUNTS, FACT_LABELS, Facts, Scope, add
+from kpis.histogram import FACT
 from kpis.money import MICROS
-from kpis.windows import ALL, LIFETIME
+from kpis.spans import LIFETIME, ROLLING
+from kpis.windows import ALL
 from streams.metrics import Metrics
-from streams.publishers import ScopeView, Snapshot
+from streams.publishers import ScopeView, Snapshot, shown_facts
 
 OTHER = "__other__"
-PERIOD = "period"
-WINDOW_LABELS = {"last_1h": "last_1h", "last_24h": "last_24h", "1d": "today", LIFETIME: LIFETIME}
+WINDOW_LABELS = {
+    **{kind: kind for kind in ROLLING},
+    "1d": "today",
+    "1mo": "month",
+    LIFETIME: LIFETIME,
+}
 """The label `window` by slot; the other slots are not exported."""
 
 _TEXTS_OF_STAGES = {
@@ -28,8 +35,11 @@ _TEXTS_OF_STAGES = {
     "stage_implied": "Leads that entered the stage only by skipping it.",
     "stage_regressed": "Times that a lead fell back to the stage.",
     "stage_current": "Leads that are in the stage now.",
+    "reached": "Leads that entered the stage `from` in the window and the stage `to` ever.",
+    "closed_from": "Leads that entered the stage in the window and have a sale that stands.",
 }
 _COST_FACTS = frozenset({"cost", "cost_media"})
+_NOT_SUMMED = frozenset({"visitor_to_lead", "conversion_within", "cohort_maturity"})
 _UNIT_SUFFIXES = {"share": "_ratio", "ratio": "_ratio", "seconds": "_seconds", "amount": "_amount"}
 
 
@@ -44,8 +54,9 @@ class Series(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One scope as it is exported, by slot; a slot without facts is missing."""
+    """One subject as it is exported, by slot; a slot without facts is missing."""
 
+    basis: str
     channel: str
     campaign: str
     slots: Mapping[str, tuple[Facts, Mapping[str, Value]]]
@@ -57,10 +68,11 @@ class Row(NamedTuple):
 @lru_cache(maxsize=1024)
 def series_of_fact(name: str) -> Series:
     """Return how the fact `name` is exported; stages become the label `stage`."""
-    base, _, stage = name.partition(".")
-    if base in STAGE_FACTS:
+    base, *stages = name.split(".")
+    if base in FACT_LABELS:
+        labels = tuple(zip(FACT_LABELS[base], stages, strict=True))
         text = _TEXTS_OF_STAGES[base]
-        return Series(f"leadkpi_{base}", (("stage", stage),), 1, is_amount=False, text=text)
+        return Series(f"leadkpi_{base}", labels, 1, is_amount=False, text=text)
     text = f"Fact {name} of the window."
     if name in AMOUNTS:
         return Series(f"leadkpi_{name}_amount", (), MICROS, is_amount=True, text=text)
@@ -74,12 +86,12 @@ def series_of_fact(name: str) -> Series:
 
 @lru_cache(maxsize=1024)
 def series_of_kpi(name: str) -> Series:
-    """Return how the KPI `name` is exported; its stages become the labels `from` and `to`."""
-    base, *stages = name.split(".")
+    """Return how the KPI `name` is exported; the parts of its name become labels."""
+    base = name.partition(".")[0]
     unit = unit_of(name)
     return Series(
         f"leadkpi_{base}{_UNIT_SUFFIXES[unit]}",
-        tuple(zip(("from", "to"), stages, strict=False)),
+        labels_of(name),
         MICROS,
         unit == "amount",
         f"KPI {base}; never to be added or averaged.",
@@ -131,7 +143,7 @@ class KpiCollector(Collector):
             ever, _ = row.slots.get(LIFETIME, ({}, {}))
             for slot, window in WINDOW_LABELS.items():
                 facts, kpis = row.slots.get(slot, ({}, {}))
-                labels = {"basis": PERIOD, "window": window}
+                labels = {"basis": row.basis, "window": window}
                 labels |= {"channel": row.channel, "campaign": row.campaign}
                 for name, fact in _known_facts(ever, facts):
                     self._add(families, series_of_fact(name), labels, fact)
@@ -160,8 +172,8 @@ class KpiCollector(Collector):
         live = {shard for shard in self._snapshot.shards() if self._is_live(shard)}
         views = [view for view in self._snapshot.views() if view.shard in live]
         campaigns = [view for view in views if view.scope.campaign_id is not None]
-        top = heapq.nsmallest(self._top_campaigns, campaigns, key=_rank)
-        shown = {view.scope for view in top}
+        top = heapq.nsmallest(self._top_campaigns, _costs(campaigns).items(), key=_rank)
+        shown = {scope for scope, _ in top}
         for view in views:
             if view.scope.campaign_id is None or view.scope in shown:
                 yield _row(view)
@@ -169,37 +181,61 @@ class KpiCollector(Collector):
         yield from self._others(rest)
 
     def _others(self, rest: Iterable[ScopeView]) -> Iterator[Row]:
-        sums: dict[str, dict[str, Facts]] = {}
+        sums: dict[tuple[str, str], dict[str, Facts]] = {}
         for view in rest:
-            of_channel = sums.setdefault(str(view.scope.channel), {})
+            of_channel = sums.setdefault((view.subject.basis, str(view.scope.channel)), {})
             for slot in WINDOW_LABELS:
                 if values := view.slots.get(slot):
-                    add(of_channel.setdefault(slot, {}), values.facts)
-        for channel, slots in sums.items():
-            expected = self._expects_cost(channel)
-            yield Row(
-                channel,
-                OTHER,
-                {
-                    slot: (derived(facts), self._catalog.evaluate(facts, cost_expected=expected))
-                    for slot, facts in slots.items()
-                },
-            )
+                    add(of_channel.setdefault(slot, {}), _additive(values.facts))
+        for (basis, channel), slots in sums.items():
+            numbers = {slot: self._evaluated(basis, channel, slots[slot]) for slot in slots}
+            yield Row(basis, channel, OTHER, numbers)
+
+    def _evaluated(
+        self, basis: str, channel: str, facts: Facts
+    ) -> tuple[Facts, Mapping[str, Value]]:
+        is_expected = self._expects_cost(channel)
+        surroundings = Surroundings(
+            expected=int(is_expected),
+            covered=int(is_expected and facts.get("cost_records", 0) > 0),
+        )
+        kpis = self._catalog.evaluate(basis, facts, surroundings)
+        # What rests on more than sums of facts cannot be told of several campaigns.
+        known = {name: kpi for name, kpi in kpis.items() if name not in _NOT_SUMMED}
+        return _single(derived(facts, basis)), known
 
 
-def _rank(view: ScopeView) -> tuple[int, Scope]:
-    lifetime = view.slots.get(LIFETIME)
-    cost = lifetime.facts.get("cost", 0) if lifetime else 0
-    return -cost, view.scope
+def _additive(facts: Facts) -> Facts:
+    return {name: fact for name, fact in facts.items() if name != VISITORS}
+
+
+def _single(facts: Facts) -> Facts:
+    return {name: fact for name, fact in facts.items() if not name.startswith(f"{FACT}.")}
+
+
+def _costs(campaigns: Iterable[ScopeView]) -> dict[Scope, int]:
+    """Return the lifetime cost of each campaign; it is the same on both bases."""
+    costs: dict[Scope, int] = {}
+    for view in campaigns:
+        lifetime = view.slots.get(LIFETIME)
+        cost = lifetime.facts.get("cost", 0) if lifetime else 0
+        costs[view.scope] = max(cost, costs.get(view.scope, 0))
+    return costs
+
+
+def _rank(costing: tuple[Scope, int]) -> tuple[int, Scope]:
+    scope, cost = costing
+    return -cost, scope
 
 
 def _row(view: ScopeView) -> Row:
     channel, campaign_id = view.scope
     return Row(
+        view.subject.basis,
         ALL if channel is None else channel,
         ALL if campaign_id is None else campaign_id,
         {
-            slot: (derived(values.facts), values.kpis)
+            slot: (shown_facts(values), values.kpis)
             for slot in WINDOW_LABELS
             if (values := view.slots.get(slot))
         },

@@ -14,8 +14,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from kpis.catalog import Undefined, derived
-from kpis.facts import AMOUNTS, Scope
+from kpis.catalog import Catalog, Undefined
+from kpis.facts import AMOUNTS, BASES, PERIOD, Scope, Subject
 from kpis.windows import (
     LIFETIME,
     Window,
@@ -28,20 +28,19 @@ from kpis.windows import (
     scope_parts,
 )
 from streams.metrics import Metrics
-from streams.publishers import SLOTS, Outbox, ScopeView, Snapshot
+from streams.publishers import SLOTS, Outbox, ScopeView, Snapshot, shown_facts
 
 PREFIX = "leadkpi:v1"
 SCOPES_KEY = f"{PREFIX}:scopes"
 UPDATES_CHANNEL = f"{PREFIX}:updates"
-PERIOD = "period"
 
 TIMEOUT_SECONDS = 1.0
 CHECK_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 STOP_SECONDS = 2.0
-# 180 hashes: they hold the loop for about 10 ms.
-SCOPES_PER_PIPELINE = 20
+# 170 hashes: they hold the loop for about 10 ms.
+VIEWS_PER_PIPELINE = 10
 MINUTE_MS = 60_000
 SHORTEST_TTL_MS = 60 * MINUTE_MS
 MARKER_MS = 60 * MINUTE_MS
@@ -107,10 +106,12 @@ def scope_of_member(member: str) -> Scope:
 # ----------------------------------------------------------------------------- values
 
 
-def fields_of(values: WindowValues, version: str, zone: tzinfo, currency: str) -> list[str]:
+def fields_of(
+    values: WindowValues, version: str, catalog: Catalog, zone: tzinfo, currency: str
+) -> list[str]:
     """Return the fields of a hash, names and texts in turn; what is unknown has no field."""
     fields: list[str] = []
-    for name, fact in derived(values.facts).items():
+    for name, fact in shown_facts(values).items():
         fields += (name, amount_text(fact) if name in AMOUNTS else str(fact))
     undefined: dict[str, str] = {}
     for name, kpi in values.kpis.items():
@@ -128,6 +129,9 @@ def fields_of(values: WindowValues, version: str, zone: tzinfo, currency: str) -
         fields += ("_complete_until", instant_text(values.complete_until_ms))
     fields += ("_computed_at", instant_text(values.computed_at_ms), "_currency", currency)
     fields += ("_version", version, "_undefined", _undefined_json(tuple(undefined.items())))
+    partial = catalog.partial(values.basis, values.facts, values.surroundings)
+    if names := sorted(partial.intersection(values.kpis).difference(undefined)):
+        fields += ("_partial", _ENCODER.encode(names).decode())
     return fields
 
 
@@ -176,6 +180,7 @@ class RedisHashes:
         client: Made by `connect`; closed by `stop`.
         snapshot: The committed views.
         metrics: Where `leadkpi_publisher_up` is.
+        catalog: What the numbers were evaluated with.
         zone: The reporting time zone.
         currency: The reporting currency.
         on_crash: Called when publishing ended by a programming error, never for an outage.
@@ -188,6 +193,7 @@ class RedisHashes:
         snapshot: Snapshot,
         metrics: Metrics,
         *,
+        catalog: Catalog,
         zone: tzinfo,
         currency: str,
         on_crash: Callable[[BaseException], None],
@@ -197,12 +203,13 @@ class RedisHashes:
         self._snapshot = snapshot
         self._outbox: Outbox = snapshot.subscribe()
         self._up = metrics.publisher_up.labels("redis")
+        self._catalog = catalog
         self._zone = zone
         self._currency = currency
         self._on_crash = on_crash
         self._fault_of = fault_of
         # What Redis is known to hold, so that a slot that did not change is not written again.
-        self._written: dict[Scope, ScopeView] = {}
+        self._written: dict[Subject, ScopeView] = {}
         self._marker_name = f"leadkpi:publisher:{uuid.uuid4().hex}"
         self._marker = 0
         self._is_known = False
@@ -265,7 +272,7 @@ class RedisHashes:
         if not self._is_known:
             await self._begin_again()
         while True:
-            views = self._outbox.take(SCOPES_PER_PIPELINE)
+            views = self._outbox.take(VIEWS_PER_PIPELINE)
             await self._write(views)
             self._succeed()
             if not len(self._outbox):
@@ -297,9 +304,9 @@ class RedisHashes:
 
     def _remember(self, view: ScopeView) -> None:
         if view.slots:
-            self._written[view.scope] = view
+            self._written[view.subject] = view
         else:
-            self._written.pop(view.scope, None)
+            self._written.pop(view.subject, None)
 
     def _commands(self, views: Iterable[ScopeView]) -> Iterator[Command]:
         for view in views:
@@ -308,27 +315,31 @@ class RedisHashes:
                 values = view.slots.get(slot)
                 if written is None or values is not written.slots.get(slot):
                     yield self._slot_command(view, slot, values)
-            yield _scope_command(view)
+            if (command := self._scope_command(view)) is not None:
+                yield command
 
     def _known_by_redis(self, view: ScopeView) -> ScopeView | None:
-        written = self._written.get(view.scope)
+        written = self._written.get(view.subject)
         # Between two epochs another worker may have owned the shard and written.
         return written if written and _epoch(written) == _epoch(view) else None
 
     def _slot_command(self, view: ScopeView, slot: str, values: WindowValues | None) -> Command:
-        name = hash_name(slot, view.scope)
+        name = hash_name(slot, view.scope, view.subject.basis)
         if values is None:
             return ("EVALSHA", WRITE_SHA, 1, name, view.version, 0, b"[]")
-        fields = _ENCODER.encode(fields_of(values, view.version, self._zone, self._currency))
+        fields = _ENCODER.encode(
+            fields_of(values, view.version, self._catalog, self._zone, self._currency)
+        )
         return ("EVALSHA", WRITE_SHA, 1, name, view.version, ttl_ms(values.window), fields)
 
-
-def _scope_command(view: ScopeView) -> Command:
-    member = member_of(view.scope)
-    if not view.slots:
-        return ("ZREM", SCOPES_KEY, member)
-    updated_ms = max(values.computed_at_ms for values in view.slots.values())
-    return ("ZADD", SCOPES_KEY, "GT", updated_ms // 1000, member)
+    def _scope_command(self, view: ScopeView) -> Command | None:
+        """Return what keeps a scope listed as long as it has numbers on any basis."""
+        member = member_of(view.scope)
+        if view.slots:
+            updated_ms = max(values.computed_at_ms for values in view.slots.values())
+            return ("ZADD", SCOPES_KEY, "GT", updated_ms // 1000, member)
+        others = (Subject(basis, view.scope) for basis in BASES if basis != view.subject.basis)
+        return None if self._snapshot.has_numbers(others) else ("ZREM", SCOPES_KEY, member)
 
 
 def _epoch(view: ScopeView) -> str:
