@@ -1,5 +1,8 @@
 """Storms: events go in while workers are killed and paused; afterwards every number must be exact.
 
+Events of every kind, some as late as 60 days. With `--replay` a second deployment then reads the same
+topics from their beginning and has to come to the same numbers.
+
 `python -m tests.faults.storm --seed 7 --events 60000 --faults 8 --workers 2`, or `make storm ARGS=…`.
 """
 
@@ -13,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -22,9 +25,20 @@ from aiokafka import AIOKafkaProducer
 
 from streams import topics
 from streams.settings import Settings, load
+from streams.simulate import LEAD_IN_SECONDS, Mix, mix_of, schedule
 from streams.simulate import Plan as TrafficPlan
-from streams.simulate import schedule
-from tests.faults.reading_back import NotConsumedError, reject_faults, wait_until_consumed
+from tests.faults.reading_back import (
+    NotConsumedError,
+    Numbers,
+    Positions,
+    ends_of_outputs,
+    last_numbers,
+    ledger_faults,
+    reject_faults,
+    replay_faults,
+    revisions,
+    wait_until_consumed,
+)
 from tests.faults.workers import Workers
 from tests.parts.kafka_broker import KafkaBroker
 from tests.parts.redis_server import RedisServer
@@ -36,8 +50,22 @@ PAUSE_SECONDS: Final = (3.0, 14.0)
 
 BROKER_DOWN_SECONDS: Final = 2.0
 READ_SECONDS: Final = 180.0
-VERIFY_SECONDS: Final = 240.0
+VERIFY_SECONDS: Final = 480.0
 PATIENCE_SECONDS: Final = 0.02
+
+LATE_DAYS: Final = 60
+LATE_SHARE: Final = 0.02
+CLICKS_TIMES: Final = 5
+LEADS_TIMES: Final = 3
+"""So much more becomes of an impression than usual, for more journeys that touch each other."""
+
+FEE_SECONDS: Final = 20.0
+"""Before a replay so far ahead bills reach, that none is still to be booked when it is over."""
+
+MINUTE_SECONDS: Final = 60.0
+SETTLE_SECONDS: Final = 20.0
+REPLAY_SECONDS: Final = 120.0
+TURN_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +79,7 @@ class Plan:
     partitions: int = 4
     broker_faults: int = 0
     rate: float | None = None
+    replay: bool = False
 
     @property
     def events_per_second(self) -> float:
@@ -95,13 +124,17 @@ class Storm:
                 "LEADPULSE_KAFKA": broker.bootstrap,
                 "LEADPULSE_REDIS": redis.url,
                 "LEADPULSE_CONFIG": "",
+                "LEADPULSE_TIME_ZONE": "Europe/Paris",
             }
             settings = load(environment)
             await topics.create(settings, self._plan.partitions)
             workers = Workers(self._plan.workers, environment, self._directory)
             stack.callback(workers.close)
             workers.start()
-            return await self._rage(settings, environment, broker, workers)
+            outcome = await self._rage(settings, environment, broker, workers)
+            if self._plan.replay and outcome.is_exact:
+                outcome.differences += await self._replay(settings, environment, workers, outcome)
+            return outcome
 
     async def _rage(
         self, settings: Settings, environment: dict[str, str], broker: KafkaBroker, workers: Workers
@@ -122,8 +155,11 @@ class Storm:
         except NotConsumedError as error:
             outcome.differences.append(str(error))
         self._note("all consumed")
+        if self._plan.replay:
+            await self._wait_for_bills()
         outcome.differences += await reject_faults(settings, self._broken)
         outcome.differences += self._verify(environment, outcome)
+        outcome.differences += await self._read_ledger(settings)
         outcome.exits = dict(workers.exits)
         outcome.logs = [worker.log.read_text(errors="replace") for worker in workers.all]
         outcome.tracebacks = sum(worker.tracebacks() for worker in workers.all)
@@ -153,7 +189,10 @@ class Storm:
     async def _send(self, settings: Settings) -> None:
         names = topics.topics_of(settings).inputs
         plan = TrafficPlan(
-            seed=self._plan.seed, rate=self._plan.events_per_second, events=self._plan.events
+            seed=self._plan.seed,
+            rate=self._plan.events_per_second,
+            events=self._plan.events,
+            mix=_mix(self._plan, settings),
         )
         producer = AIOKafkaProducer(
             **settings.kafka.client_options(),
@@ -197,8 +236,95 @@ class Storm:
             return []
         return lines or [f"verify: expected exit status 0, got {done.returncode}"]
 
+    async def _read_ledger(self, settings: Settings, starts: Positions | None = None) -> list[str]:
+        found = await revisions(settings, starts)
+        windows = len({revision.key for revision in found})
+        self._note(f"{len(found):,} revisions of {windows:,} windows in the ledger")
+        if not found:
+            return ["ledger: expected windows, got none"]
+        return ledger_faults(found)
+
+    async def _wait_for_bills(self) -> None:
+        """Return when every minute of every bill has been counted."""
+        end_seconds = LEAD_IN_SECONDS + FEE_SECONDS + MINUTE_SECONDS + SETTLE_SECONDS
+        await asyncio.sleep(max(0.0, self._began + end_seconds - time.monotonic()))
+        self._note("all bills have come due")
+
+    async def _replay(
+        self,
+        settings: Settings,
+        environment: dict[str, str],
+        workers: Workers,
+        outcome: Outcome,
+    ) -> list[str]:
+        """Read everything again under another name, and return how the numbers differ.
+
+        The second deployment writes to the same topics as the first, which has ended: what counts is
+        what it writes after the end of that.
+        """
+        statuses = workers.stop()
+        self._note(f"workers stopped: {statuses}")
+        first, starts = await last_numbers(settings), await ends_of_outputs(settings)
+        again = {
+            **environment,
+            "LEADPULSE_APP_ID": f"{settings.app_id}-replay",
+            "LEADPULSE_REDIS": environment["LEADPULSE_REDIS"].removesuffix("/0") + "/1",
+        }
+        replayed = load(again)
+        await topics.create(replayed, self._plan.partitions)
+        directory = self._directory / "replay"
+        directory.mkdir(exist_ok=True)
+        second = Workers(self._plan.workers, again, directory)
+        second.start()
+        try:
+            await wait_until_consumed(replayed, READ_SECONDS)
+            self._note("all consumed again")
+            return await self._compare_replay(replayed, first, starts)
+        except NotConsumedError as error:
+            return [f"replay: {error}"]
+        finally:
+            second.close()
+            outcome.tracebacks += sum(worker.tracebacks() for worker in second.all)
+
+    async def _compare_replay(
+        self,
+        replayed: Settings,
+        first: dict[str, Numbers],
+        starts: Positions,
+    ) -> list[str]:
+        deadline = time.monotonic() + REPLAY_SECONDS
+        while True:
+            found = replay_faults(first, await last_numbers(replayed, starts))
+            # The last bills are booked as the second deployment learns how far it has read.
+            if not found or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(TURN_SECONDS)
+        self._note(f"{len(first):,} keys compared with the replay")
+        found += await reject_faults(replayed, self._broken, starts)
+        return found + await self._read_ledger(replayed, starts)
+
     def _note(self, what: str) -> None:
         self._say(f"{time.monotonic() - self._began:6.1f} s  {what}")
+
+
+def _mix(plan: Plan, settings: Settings) -> Mix:
+    """Return traffic of every kind, late by up to 60 days, with many journeys."""
+    usual = mix_of(settings)
+    campaigns = [
+        replace(
+            campaign,
+            click_ratio=min(1.0, CLICKS_TIMES * campaign.click_ratio),
+            lead_ratio=min(1.0, LEADS_TIMES * campaign.lead_ratio),
+        )
+        for campaign in usual.campaigns
+    ]
+    return replace(
+        usual,
+        campaigns=campaigns,
+        late_days=LATE_DAYS,
+        late_share=LATE_SHARE,
+        fee_ahead_ms=round(FEE_SECONDS * 1000) if plan.replay else None,
+    )
 
 
 def run(plan: Plan, directory: Path, say: Callable[[str], None] = print) -> Outcome:
@@ -216,6 +342,7 @@ def main() -> int:
     parser.add_argument("--partitions", type=int, default=Plan.partitions)
     parser.add_argument("--broker-faults", type=int, default=Plan.broker_faults)
     parser.add_argument("--rate", type=float, default=None, help="events a second")
+    parser.add_argument("--replay", action="store_true", help="count all again, and compare")
     parser.add_argument("--logs", type=Path, help="keep the worker logs here")
     arguments = vars(parser.parse_args())
     kept: Path | None = arguments.pop("logs")

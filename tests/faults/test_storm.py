@@ -32,3 +32,12 @@ async def test_numbers_are_exact_after_the_broker_was_killed_as_well(tmp_path: P
     outcome = await rage(Plan(seed=2, events=8_000, faults=1, broker_faults=1), tmp_path)
     assert outcome.differences == []
     assert outcome.tracebacks == 0
+
+
+@pytest.mark.timeout(480)
+async def test_second_deployment_comes_to_the_same_numbers_from_the_same_topics(
+    tmp_path: Path,
+) -> None:
+    outcome = await rage(Plan(seed=3, events=8_000, faults=1, replay=True), tmp_path)
+    assert outcome.differences == []
+    assert outcome.tracebacks == 0
