@@ -64,6 +64,7 @@ from tests.kpis.records import (
     refusal_of,
     without_digest,
 )
+from tests.kpis.streams_of_records import Record, any_records
 
 
 @pytest.mark.parametrize("type_name", REQUIRED)
@@ -660,3 +661,17 @@ def test_spelling_of_the_json_does_not_change_the_event(type_name: str) -> None:
         for text in (value, spaced, escaped)
     ]
     assert events[0] == events[1] == events[2]
+
+
+@given(any_records())
+def test_drawn_streams_are_read_but_for_a_lead_that_is_merged_into_itself(
+    records: list[Record],
+) -> None:
+    rules = Rules(time_zone=PARIS)
+    for topic, value, timestamp_ms in records:
+        members = json.loads(value)
+        if members["type"] == "lead.merged" and members["lead_id"] == members["into_lead_id"]:
+            with pytest.raises(Refused, match="into_lead_id: expected another lead"):
+                read(topic, value, timestamp_ms, rules)
+        else:
+            assert read(topic, value, timestamp_ms, rules).unknown_fields == 0
