@@ -1,7 +1,8 @@
 """Spans of time in the reporting zone: minutes, hours, days, weeks and months, and how they are written."""
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -99,10 +100,6 @@ class Calendar:
         """Return the minute after the local quarter of a year that begins at `start`."""
         return self.minute_of(_months_on(self._date(start), _QUARTER_MONTHS))
 
-    def text(self, minute: int) -> str:
-        """Return `minute` as RFC 3339 text with the zone's offset, for example 2026-03-29T00:00:00+01:00."""
-        return self._local(minute).isoformat()
-
     def _date(self, minute: int) -> date:
         return date.fromordinal(self.ordinal(minute))
 
@@ -171,7 +168,15 @@ def _remember(memo: dict[int, int], key: int, value: int) -> None:
     memo[key] = value
 
 
-def instant_text(milliseconds: int) -> str:
-    """Return the instant as RFC 3339 text in UTC, to the millisecond."""
-    text = (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds")
-    return text.removesuffix("+00:00") + "Z"
+@lru_cache(maxsize=8192)
+def minute_text(minute: int, zone: tzinfo) -> str:
+    """Return a minute since 1970 UTC as RFC 3339 text in `zone`, for example 2026-03-29T00:00:00+01:00."""
+    return datetime.fromtimestamp(minute * 60, zone).isoformat()
+
+
+@lru_cache(maxsize=64)
+def instant_text(instant_ms: int) -> str:
+    """Return ms since 1970 as RFC 3339 text in UTC; whole seconds without a fraction."""
+    seconds, ms = divmod(instant_ms, 1000)
+    text = datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
+    return f"{text}.{ms:03d}Z" if ms else f"{text}Z"

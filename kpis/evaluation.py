@@ -11,6 +11,7 @@ from kpis.formulas import (
     COST_FACTS,
     COST_MISSING,
     NO_DATA,
+    NUMBERS_AROUND,
     Formula,
     Interval,
     Kpi,
@@ -80,8 +81,6 @@ class Surroundings(NamedTuple):
 
 
 NO_SURROUNDINGS: Final = Surroundings()
-_AROUND: Final = Surroundings._fields[:5]
-"""The numbers of the surroundings, which formulas may name."""
 
 
 def derived(facts: Mapping[str, int], basis: str) -> Facts:
@@ -347,8 +346,11 @@ class Evaluator:
             actual = self._actual(basis, progress, known, surroundings)
             name = progress.target.kpi
             for kpi in self._per_target:
-                if actual is not None and (kpi.per_target == "any" or name not in self._kpis):
-                    yield f"{kpi.name}.{name}", _attainment(kpi, basis, progress, actual)
+                formula = kpi.formula(basis)
+                is_meant = kpi.per_target == "any" or name not in self._kpis
+                if formula is not None and actual is not None and is_meant:
+                    undefined = Undefined(kpi.reason)
+                    yield f"{kpi.name}.{name}", _attainment(formula, undefined, progress, actual)
 
     def _actual(
         self, basis: str, progress: Progress, known: Facts, surroundings: Surroundings
@@ -391,11 +393,12 @@ def _quantile(known: Mapping[str, int], line: _Line) -> Value:
     return NO_DATA if duration_ms is None else scaled_quotient(duration_ms, line.parts)
 
 
-def _attainment(kpi: Kpi, basis: str, progress: Progress, actual: Quotient | Undefined) -> Value:
-    """Return a KPI of a target, whose quantities are in one unit that makes them whole numbers."""
-    formula = kpi.formula(basis)
-    if formula is None or isinstance(actual, Undefined):
-        return actual if isinstance(actual, Undefined) else NO_DATA
+def _attainment(
+    formula: Formula, undefined: Undefined, progress: Progress, actual: Quotient | Undefined
+) -> Value:
+    """Return a KPI of a target, its quantities all in the one unit that makes them whole numbers."""
+    if isinstance(actual, Undefined):
+        return actual
     over, whole = progress.elapsed.as_integer_ratio()
     target = progress.target.value_micros * actual.denominator * actual.parts
     quantities = {
@@ -405,7 +408,7 @@ def _attainment(kpi: Kpi, basis: str, progress: Progress, actual: Quotient | Und
     }
     above, below = quantities[formula.numerator], quantities[formula.denominator]
     # A period of which nothing is over asks for nothing yet.
-    return scaled_quotient(above, below) if below > 0 else Undefined(kpi.reason)
+    return scaled_quotient(above, below) if below > 0 else undefined
 
 
 def _quantities(basis: str, facts: Mapping[str, int], surroundings: Surroundings) -> Facts:
@@ -416,5 +419,7 @@ def _quantities(basis: str, facts: Mapping[str, int], surroundings: Surroundings
         known[name] = get(first, 0) + sign * get(second, 0)
     around = surroundings[:5]
     if any(around):
-        known.update((name, amount) for name, amount in zip(_AROUND, around, strict=True) if amount)
+        known.update(
+            (name, amount) for name, amount in zip(NUMBERS_AROUND, around, strict=True) if amount
+        )
     return known

@@ -44,6 +44,15 @@ COMBINED: Final = {
 }
 """Quantities that formulas may name beside facts, derived facts and surroundings."""
 
+NUMBERS_AROUND: Final = (
+    "expected",
+    "covered",
+    "unattributed_leads",
+    "mature_leads",
+    "mature_converted",
+)
+"""The numbers of `Surroundings`, its first fields: quantities too, and not additive."""
+
 COST_FACTS: Final = frozenset({"cost", "cost_media"})
 
 
@@ -146,6 +155,11 @@ class Kpi:
     def is_approximate(self) -> bool:
         """Whether it rests on an estimate: of visitors (within 2 %) or a histogram (1 %)."""
         return bool({"visitors", histogram.FACT} & self.facts)
+
+    @property
+    def is_of_sums(self) -> bool:
+        """Whether it follows from facts that can be added up, so that several scopes can be summed."""
+        return not self.per_target and not {"visitors", *NUMBERS_AROUND} & self.facts
 
     @property
     def has_interval(self) -> bool:

@@ -3,19 +3,20 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
 
 from kpis import histogram
+from kpis.calendar import instant_text, minute_text
 from kpis.catalog import NO_SURROUNDINGS, Catalog, Surroundings, Undefined, Value, derived, unit_of
 from kpis.facts import AMOUNTS, COHORT, PERIOD, Facts, Scope
 from kpis.money import MICROS
 from kpis.spans import KINDS, LIFETIME, ROLLING, TUMBLING, Window
 
-__all__ = ["KINDS", "LIFETIME", "ROLLING", "TUMBLING", "Window"]
+__all__ = ["KINDS", "LIFETIME", "ROLLING", "TUMBLING", "Window", "instant_text", "minute_text"]
 
 VERSION: Final = 1
 ALL: Final = "_all"
@@ -136,20 +137,6 @@ def escaped(part: str) -> str:
 def unescaped(part: str) -> str:
     """Return what `escaped` was given."""
     return _ESCAPED.sub(lambda code: bytes.fromhex(code[1].decode()), part.encode()).decode()
-
-
-@lru_cache(maxsize=8192)
-def minute_text(minute: int, zone: tzinfo) -> str:
-    """Return a minute since 1970 UTC as local time with its offset."""
-    return datetime.fromtimestamp(minute * 60, zone).isoformat()
-
-
-@lru_cache(maxsize=64)
-def instant_text(instant_ms: int) -> str:
-    """Return milliseconds since 1970 as UTC; whole seconds without a fraction."""
-    seconds, ms = divmod(instant_ms, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
-    return f"{text}.{ms:03d}Z" if ms else f"{text}Z"
 
 
 def scope_parts(scope: Scope) -> tuple[str, str]:
@@ -375,7 +362,7 @@ def _facts_json(values: WindowValues) -> bytes:
         for name in sorted(known)
         if known[name] and not name.startswith(_BUCKETS)
     ]
-    if "cycle_count" in known:
+    if len(texts) < len(known):
         counts = sorted(histogram.counts_of(known).items())
         buckets = ",".join(f'"{bucket}":{count}' for bucket, count in counts if count)
         if buckets:
@@ -389,16 +376,11 @@ def _with_mature(facts: bytes, mature: int) -> bytes:
 
 
 def _kpis_json(values: WindowValues, catalog: Catalog) -> bytes:
-    basis, facts, surroundings, kpis = (
-        values.basis,
-        values.facts,
-        values.surroundings,
-        values.kpis,
-    )
-    partial = catalog.partial(basis, facts, surroundings)
-    intervals = catalog.intervals(basis, facts, surroundings, kpis)
+    of = (values.basis, values.facts, values.surroundings)
+    partial = catalog.partial(*of)
+    intervals = catalog.intervals(*of, values.kpis)
     texts = []
-    for name, value in kpis.items():
+    for name, value in values.kpis.items():
         if isinstance(value, Undefined):
             texts.append(_undefined_json(name, value))
             continue
