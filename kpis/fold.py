@@ -6,102 +6,140 @@ entity is asked once, at the end, what it adds. `leadpulse verify` compares this
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple
 
+from kpis import visitors
 from kpis.calendar import MINUTE_MS, Calendar
 from kpis.contributions import Contribution, Place
+from kpis.coverage import CostReports
 from kpis.events import (
     ClickRecorded,
+    CostDeleted,
     CostSnapshot,
     CountsReported,
     Event,
+    FxRateSet,
     ImpressionServed,
-    LeadCreated,
-    LeadInvalidated,
-    LeadStageChanged,
-    SaleCreated,
-    SaleVoided,
+    TargetRemoved,
+    TargetSet,
+    VisitStarted,
     newest_ms,
 )
-from kpis.facts import OVERALL, Facts, Scope, add
-from kpis.journeys import (
-    Click,
-    Funnel,
-    Lead,
-    Outcome,
-    Sale,
-    Waiting,
-    attach_sale,
-    click,
-    click_contribution,
-    create_lead,
-    create_sale,
-    lead_contribution,
-    sale_contribution,
-    state_for_lead,
-    take_orphans,
-    tell_lead,
-    tell_sale,
-)
+from kpis.facts import OVERALL, PERIOD, Facts, Scope, Subject, add
+from kpis.fold_entities import Entities, Reject
+from kpis.fx import Rates
+from kpis.leads import Funnel
+from kpis.orders import correction_order
 from kpis.reading import Ignored, Refused, Rules, read
 from kpis.retention import LIFETIME_BUCKET, Buckets, Grain, Retention
-from kpis.spend import Row, natural_key, restate, row_contribution
-from kpis.windows import Window
+from kpis.spans import Spans, Window
+from kpis.spend import Row, is_ahead, natural_key, reported, restate, row_contribution
+from kpis.surroundings import Outlook
+from kpis.targets import Target, Targets
+from kpis.visitors import Sketch
 
-GRAIN_OF_WINDOW: Final[Mapping[str, Grain]] = {
-    "1m": Grain.MINUTE,
-    "1h": Grain.HOUR,
-    "1d": Grain.DAY,
-    "lifetime": Grain.LIFETIME,
-    "last_1h": Grain.MINUTE,
-    "last_24h": Grain.HOUR,
-}
-"""Of which stored cells a window is the sum. Source: contract, section 1."""
+HORIZON_MS: Final = 30 * 24 * 60 * MINUTE_MS
+"""How long after its creation a lead's first sale counts in `conversion_within`. Source: contract, section 4."""
 
 _MANY_CELLS: Final = 500_000
 
-
-class Reject(NamedTuple):
-    """A record that was refused, by the short name of its topic; `reason` as in contract, section 8."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-
-
 Cells = dict[Grain, dict[int, Facts]]
-"""The facts of one scope by grain and bucket; none that are empty."""
+"""The facts of one subject by grain and bucket; none that are empty."""
+
+_Visits = dict[Grain, dict[int, Sketch]]
 
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """What a set of records comes to.
+    """What a set of records comes to; the sums that `kpis.surroundings` asks.
 
-    Only buckets that are kept at `newest_minute` are in `cells`. `records` = accepted + test +
-    ignored + rejects; an orphan is a reject.
+    Only buckets that are kept at `newest_minute` are in `cells` and `visitors`, which are those of
+    stored cells. `records` = accepted + test + ignored + rejects; an orphan is a reject.
     """
 
-    cells: Mapping[Scope, Cells]
-    channels: frozenset[str]
+    cells: Mapping[Subject, Cells]
+    visitors: Mapping[Subject, Mapping[Grain, Mapping[int, int]]]
+    reports: tuple[tuple[str, int, int], ...]
+    targets: Mapping[Scope, tuple[Target, ...]]
     newest_minute: int | None
     records: int
     accepted: int
     test: int
     ignored: int
     rejects: list[Reject]
+    spans: Spans = field(compare=False, repr=False)
+    sketches: Mapping[Subject, _Visits] = field(compare=False, repr=False)
+    _channels: Mapping[str, frozenset[str]] = field(compare=False, repr=False)
 
-    def facts(self, scope: Scope, grain: Grain, bucket: int) -> Facts:
-        """Return the facts of one cell; empty if there are none."""
-        return self.cells.get(scope, {}).get(grain, {}).get(bucket, {})
+    @property
+    def subjects(self) -> frozenset[Subject]:
+        """Everything that there are numbers about."""
+        return frozenset([*self.cells, *self.sketches])
+
+    def channels(self, basis: str) -> frozenset[str]:
+        """Return the channels that have facts."""
+        return self._channels.get(basis, frozenset())
+
+    def cell(self, subject: Subject, grain: Grain, bucket: int) -> Facts:
+        """Return the facts of one cell without visitors; empty if there are none."""
+        return self.cells.get(subject, {}).get(grain, {}).get(bucket, {})
+
+    def buckets(self, subject: Subject, grain: Grain) -> frozenset[int]:
+        """Return the buckets of a grain that have facts or visitors."""
+        facts = self.cells.get(subject, {}).get(grain, {})
+        return frozenset([*facts, *self.sketches.get(subject, {}).get(grain, {})])
+
+    def facts(self, subject: Subject, window: Window) -> Facts:
+        """Return the facts of a window, of a rolling one those between its own start and end.
+
+        The fact `visitors` is in those of whole days and longer.
+        """
+        grain, starts = self.spans.cells(window)
+        stored = self.cells.get(subject, {}).get(grain, {})
+        total: Facts = {}
+        for start in starts:
+            add(total, stored.get(start, {}))
+        if count := self._visitors(subject, grain, starts):
+            total["visitors"] = count
+        return total
+
+    def has(self, subject: Subject, window: Window) -> bool:
+        """Tell whether a subject has any fact in a window."""
+        return bool(self.facts(subject, window))
+
+    def day_facts(self, subject: Subject, start: int) -> Facts:
+        """Return the facts of the day that begins at minute `start`, without visitors."""
+        return self.cell(subject, Grain.DAY, start)
+
+    def days(self, subject: Subject) -> Iterable[int]:
+        """Return the days that have facts and are kept, by their first minutes."""
+        return self.cells.get(subject, {}).get(Grain.DAY, {}).keys()
+
+    def outlook(self, expects_cost: Callable[[str], bool], horizon_ms: int) -> Outlook:
+        """Return what the surroundings of windows are made of."""
+        reports = CostReports()
+        for told in self.reports:
+            reports.add(*told)
+        targets = {scope: _targets_of(targets) for scope, targets in self.targets.items()}
+        calendar = self.spans.buckets.calendar
+        return Outlook(self, reports, targets, expects_cost, horizon_ms, calendar)
+
+    def _visitors(self, subject: Subject, grain: Grain, starts: Iterable[int]) -> int:
+        stored = self.sketches.get(subject, {}).get(grain, {})
+        sketches = [stored[start] for start in starts if start in stored]
+        if len(sketches) == 1:
+            return sketches[0].estimate()
+        return _union(sketches).estimate() if sketches else 0
 
 
-@dataclass(slots=True)
-class _Entity:
-    """The events of one lead or sale with their records' timestamps, in the order of reading."""
+class _Base(NamedTuple):
+    """What does not depend on the time of asking."""
 
-    created: list[tuple[LeadCreated | SaleCreated, int]] = field(default_factory=list)
-    told: list[Waiting] = field(default_factory=list)
+    cells: dict[Subject, Cells]
+    sketches: dict[Subject, _Visits]
+    running: list[Row]
+    reports: CostReports
 
 
 class Fold:
@@ -114,6 +152,7 @@ class Fold:
         retention: How long each grain is kept.
         park_ms: How long an event waits for the `created` of its lead or sale.
         keep_ms: How long a `click_id` is remembered.
+        horizon_ms: How long after its creation a lead's first sale counts in `conversion_within`.
     """
 
     def __init__(
@@ -124,29 +163,31 @@ class Fold:
         retention: Retention,
         park_ms: int,
         keep_ms: int,
+        horizon_ms: int = HORIZON_MS,
     ) -> None:
         self._rules = rules
-        self._funnel = funnel
         self._buckets = Buckets(calendar, retention)
-        self._park_ms = park_ms
-        self._keep_ms = keep_ms
+        self._spans = Spans(self._buckets)
+        self._rates = Rates(rules.currency, calendar)
+        self._entities = Entities(funnel, park_ms, keep_ms, horizon_ms)
         self._volume: Contribution = {}
         self._many = _MANY_CELLS
-        self._clicks: dict[str, list[tuple[int, ClickRecorded]]] = {}
-        self._leads: dict[str, _Entity] = {}
-        self._sales: dict[str, _Entity] = {}
+        self._visits: dict[tuple[str, str, int], Sketch] = {}
         self._rows: dict[tuple[str, ...], Row] = {}
+        self._targets: dict[tuple[str | None, ...], TargetSet | TargetRemoved] = {}
         self._newest_ms: int | None = None
         self._records = 0
         self._test = 0
         self._ignored = 0
         self._refused: list[Reject] = []
+        self._known: _Base | None = None
 
     def add(
         self, topic: str, partition: int, offset: int, value: bytes | None, timestamp_ms: int
     ) -> None:
         """Take one record; `topic` is the short name."""
         self._records += 1
+        self._known = None
         try:
             reading = read(topic, value, timestamp_ms, self._rules)
         except Refused as refused:
@@ -164,76 +205,91 @@ class Fold:
         self._newest_ms = seen_ms if self._newest_ms is None else max(self._newest_ms, seen_ms)
         self._take(event, timestamp_ms, topic, partition, offset)
 
-    def result(self, complete_until_ms: int | None = None) -> FoldResult:
+    def result(
+        self, complete_until_ms: int | None = None, booked_minute: int | None = None
+    ) -> FoldResult:
         """Return what the records so far come to.
 
         Args:
             complete_until_ms: Every record with a timestamp before it has been added; decides who
                 is an orphan. None if nothing is known: then nobody is.
+            booked_minute: Up to when bills for a time to come are booked; None: up to
+                `complete_until_ms`.
         """
-        newest_minute = None if self._newest_ms is None else self._newest_ms // MINUTE_MS
-        leads, sales = self._entities()
-        contributions = [lead_contribution(lead, self._funnel) for lead in leads.values()]
-        contributions += (sale_contribution(sale) for sale in sales.values())
-        cells: dict[Scope, Cells] = {}
-        if newest_minute is not None:
-            contributions.append(self._volume)
-            contributions += self._click_contributions()
-            contributions += (
-                row_contribution(row, self._buckets, newest_minute) for row in self._rows.values()
-            )
-            cells = self._rolled_up(contributions, newest_minute)
-        orphans = (
-            [] if complete_until_ms is None else self._orphans(leads, sales, complete_until_ms)
+        if booked_minute is None:
+            booked_minute = (complete_until_ms or 0) // MINUTE_MS
+        base = self._base()
+        cells = self._with_running(base, booked_minute)
+        rejects = sorted(
+            [
+                *self._refused,
+                # One event of each refund is rejected, whichever was read first.
+                *(min(events) for events in self._entities.mismatches()),
+                *(() if complete_until_ms is None else self.orphans(complete_until_ms)),
+            ]
         )
-        rejects = sorted([*self._refused, *orphans])
+        subjects = {*cells, *base.sketches}
         return FoldResult(
             cells=cells,
-            channels=frozenset(scope.channel for scope in cells if scope.channel is not None),
-            newest_minute=newest_minute,
+            visitors=_estimates(base.sketches),
+            reports=tuple(base.reports.items()),
+            targets=_by_scope(self._targets.values()),
+            newest_minute=self._newest_minute,
             records=self._records,
             accepted=self._records - len(rejects) - self._test - self._ignored,
             test=self._test,
             ignored=self._ignored,
             rejects=rejects,
+            spans=self._spans,
+            sketches=base.sketches,
+            _channels=_channels(subjects),
         )
 
     def orphans(self, complete_until_ms: int) -> list[Reject]:
         """Return the orphans among the rejects of `result(complete_until_ms)`."""
-        return sorted(self._orphans(*self._entities(), complete_until_ms))
+        return sorted(self._entities.orphans(complete_until_ms))
+
+    def mismatches(self) -> list[tuple[Reject, ...]]:
+        """Return, of each refund in a currency that its sale never had, which events may be rejected.
+
+        Exactly one of them is, the first that was read of those that count.
+        """
+        return sorted(self._entities.mismatches())
+
+    def possible_mismatches(self) -> list[Reject]:
+        """Return the refunds in another currency than their sale had in some order of reading."""
+        return sorted(self._entities.possible_mismatches())
 
     @property
     def records(self) -> int:
         """How many records were added."""
         return self._records
 
+    @property
+    def _newest_minute(self) -> int | None:
+        return None if self._newest_ms is None else self._newest_ms // MINUTE_MS
+
     # ------------------------------------------------------------------------- taking
 
     def _take(
         self, event: Event, timestamp_ms: int, topic: str, partition: int, offset: int
     ) -> None:
-        if isinstance(event, ImpressionServed):
-            self._count_impression(event)
-        elif isinstance(event, ClickRecorded):
-            if event.click_id is None:
+        match event:
+            case ImpressionServed():
+                self._count_impression(event)
+            case ClickRecorded(click_id=None):
                 self._count(event, "invalid_clicks" if event.is_bot else "clicks")
-            else:
-                self._clicks.setdefault(event.click_id, []).append((timestamp_ms, event))
-        elif isinstance(event, CountsReported | CostSnapshot):
-            key = natural_key(event)
-            self._rows[key], _ = restate(self._rows.get(key), event)
-        elif isinstance(event, LeadCreated | SaleCreated):
-            self._entity(event).created.append((event, timestamp_ms))
-        else:
-            told = Waiting(event, timestamp_ms, topic, partition, offset, b"")
-            self._entity(event).told.append(told)
-
-    def _entity(
-        self, event: LeadCreated | LeadInvalidated | LeadStageChanged | SaleCreated | SaleVoided
-    ) -> _Entity:
-        if isinstance(event, SaleCreated | SaleVoided):
-            return self._sales.setdefault(event.sale_id, _Entity())
-        return self._leads.setdefault(event.lead_id, _Entity())
+            case VisitStarted():
+                self._visit(event)
+            case CountsReported() | CostSnapshot() | CostDeleted():
+                key = natural_key(event)
+                self._rows[key], _ = restate(self._rows.get(key), event)
+            case FxRateSet():
+                self._rates.set(event)
+            case TargetSet() | TargetRemoved():
+                self._set_target(event)
+            case _:
+                self._entities.take(event, timestamp_ms, topic, partition, offset)
 
     def _count_impression(self, event: ImpressionServed) -> None:
         # Source: contract, section 8, "is_bot: counts only as invalid".
@@ -246,11 +302,28 @@ class Fold:
 
     def _count(self, event: ImpressionServed | ClickRecorded, name: str) -> None:
         minute = event.envelope.occurred_ms // MINUTE_MS
-        place = Place(event.channel, event.campaign_id, Grain.MINUTE, minute)
+        place = Place(PERIOD, event.channel, event.campaign_id, Grain.MINUTE, minute)
         facts = self._volume.setdefault(place, {})
         facts[name] = facts.get(name, 0) + 1
         if len(self._volume) > self._many:
             self._coarsen()
+
+    def _visit(self, event: VisitStarted) -> None:
+        if event.is_bot or not visitors.AVAILABLE:
+            return
+        day = self._buckets.start(Grain.DAY, event.envelope.occurred_ms // MINUTE_MS)
+        place = (event.channel, event.campaign_id, day)
+        sketch = self._visits.get(place)
+        if sketch is None:
+            sketch = self._visits[place] = Sketch()
+        sketch.update(event.visitor_id)
+
+    def _set_target(self, event: TargetSet | TargetRemoved) -> None:
+        scope = (event.channel, event.campaign_id)
+        key = (event.kpi, *scope, event.period, str(event.start_minute))
+        known = self._targets.get(key)
+        if known is None or correction_order(event) > correction_order(known):
+            self._targets[key] = event
 
     def _coarsen(self) -> None:
         """Join the cells of grains that are kept no longer, so that memory follows retention."""
@@ -271,72 +344,67 @@ class Fold:
 
     # ------------------------------------------------------------------------- summing up
 
-    def _click_contributions(self) -> Iterator[Contribution]:
-        for clicks in self._clicks.values():
-            known: Click | None = None
-            for timestamp_ms, event in sorted(clicks, key=lambda told: told[0]):
-                # A second click has no effect for a while; after that the id is new.
-                previous = known
-                known, outcome = click(previous, event, timestamp_ms, self._keep_ms)
-                if outcome is Outcome.ACCEPTED:
-                    yield click_contribution(previous)
-            yield click_contribution(known)
+    def _base(self) -> _Base:
+        if self._known is None:
+            running, reports = [], CostReports()
+            for row in self._rows.values():
+                if is_ahead(row):
+                    running.append(row)
+                if (told := reported(row)) is not None:
+                    reports.add(*told, 1)
+            contributions = chain(
+                [self._volume],
+                self._entities.contributions(self._rates),
+                (self._booked(row, 0) for row in self._rows.values() if not is_ahead(row)),
+            )
+            cells: dict[Subject, Cells] = {}
+            self._roll_up(contributions, cells)
+            self._known = _Base(_without_empty(cells), self._rolled_up_visits(), running, reports)
+        return self._known
 
-    def _entities(self) -> tuple[dict[str, Lead], dict[str, Sale]]:
-        leads = {lead_id: self._lead(entity) for lead_id, entity in self._leads.items()}
-        sales = {sale_id: self._sale(entity) for sale_id, entity in self._sales.items()}
-        for sale_id, sale in sales.items():
-            if sale.created is not None and sale.created.lead_id is not None:
-                lead = leads.setdefault(sale.created.lead_id, Lead())
-                attach_sale(lead, sale_id, state_for_lead(sale))
-        return leads, sales
+    def _booked(self, row: Row, booked_minute: int) -> Contribution:
+        newest_minute = self._newest_minute or 0
+        return row_contribution(row, self._buckets, newest_minute, booked_minute, self._rates)
 
-    def _orphans(
-        self, leads: dict[str, Lead], sales: dict[str, Sale], complete_until_ms: int
-    ) -> list[Reject]:
-        return [
-            Reject(told.topic, told.partition, told.offset, reason)
-            for reason, entities in (("orphan_lead", leads), ("orphan_sale", sales))
-            for entity in entities.values()
-            for told in take_orphans(entity, complete_until_ms, self._park_ms)
-        ]
-
-    def _lead(self, entity: _Entity) -> Lead:
-        lead = Lead()
-        for event, timestamp_ms in entity.created:
-            if isinstance(event, LeadCreated):
-                create_lead(lead, event, timestamp_ms, self._park_ms)
-        for told in entity.told:
-            tell_lead(lead, told, self._park_ms)
-        return lead
-
-    def _sale(self, entity: _Entity) -> Sale:
-        sale = Sale()
-        for event, timestamp_ms in entity.created:
-            if isinstance(event, SaleCreated):
-                create_sale(sale, event, timestamp_ms, self._park_ms)
-        for told in entity.told:
-            tell_sale(sale, told, self._park_ms)
-        return sale
-
-    def _rolled_up(
-        self, contributions: Iterable[Contribution], newest_minute: int
-    ) -> dict[Scope, Cells]:
-        cells: dict[Scope, Cells] = {}
-        for contribution in contributions:
-            for place, facts in contribution.items():
-                for grain, bucket in self._coarser(place, newest_minute):
-                    for scope in scopes_of(place.channel, place.campaign_id):
-                        of_grain = cells.setdefault(scope, {}).setdefault(grain, {})
-                        add(of_grain.setdefault(bucket, {}), facts)
+    def _with_running(self, base: _Base, booked_minute: int) -> dict[Subject, Cells]:
+        """Return the cells with the bills of a time to come, as far as they are booked."""
+        if not base.running:
+            return base.cells
+        running: dict[Subject, Cells] = {}
+        self._roll_up((self._booked(row, booked_minute) for row in base.running), running)
+        cells = dict(base.cells)
+        for subject, by_grain in running.items():
+            cells[subject] = _sum(cells.get(subject, {}), by_grain)
         return _without_empty(cells)
 
-    def _coarser(self, place: Place, newest_minute: int) -> Iterator[tuple[Grain, int]]:
+    def _roll_up(self, contributions: Iterable[Contribution], cells: dict[Subject, Cells]) -> None:
+        for contribution in contributions:
+            for place, facts in contribution.items():
+                for grain, bucket in self._coarser(place.grain, place.bucket):
+                    for scope in scopes_of(place.channel, place.campaign_id):
+                        by_grain = cells.setdefault(Subject(place.basis, scope), {})
+                        add(by_grain.setdefault(grain, {}).setdefault(bucket, {}), facts)
+
+    def _rolled_up_visits(self) -> dict[Subject, _Visits]:
+        rolled: dict[Subject, _Visits] = {}
+        for (channel, campaign_id, day), sketch in self._visits.items():
+            stored = sketch.to_bytes()
+            for grain, bucket in self._coarser(Grain.DAY, day):
+                for scope in scopes_of(channel, campaign_id):
+                    by_bucket = rolled.setdefault(Subject(PERIOD, scope), {}).setdefault(grain, {})
+                    if bucket not in by_bucket:
+                        by_bucket[bucket] = Sketch()
+                    by_bucket[bucket].merge(stored)
+        return rolled
+
+    def _coarser(self, finest: Grain, start: int) -> Iterator[tuple[Grain, int]]:
+        """Yield the bucket and the coarser ones that contain it, as far as they are kept."""
+        newest_minute = self._newest_minute or 0
         for grain in Grain:
             if grain is Grain.LIFETIME:
                 yield grain, LIFETIME_BUCKET
-            elif grain >= place.grain:
-                bucket = self._buckets.start(grain, place.bucket)
+            elif grain >= finest:
+                bucket = self._buckets.start(grain, start)
                 if self._buckets.is_kept(grain, bucket, newest_minute):
                     yield grain, bucket
 
@@ -346,47 +414,79 @@ def scopes_of(channel: str, campaign_id: str) -> tuple[Scope, Scope, Scope]:
     return Scope(channel, campaign_id), Scope(channel, None), OVERALL
 
 
-def window_facts(result: FoldResult, scope: Scope, window: Window) -> Facts:
-    """Return the facts of a scope in a window; of a rolling one, in its own start and end."""
-    grain = GRAIN_OF_WINDOW[window.kind]
-    buckets = result.cells.get(scope, {}).get(grain, {})
-    if window.start_minute is None or window.end_minute is None:
-        return dict(buckets.get(LIFETIME_BUCKET, {}))
-    if not window.kind.startswith("last_"):
-        return dict(buckets.get(window.start_minute, {}))
-    total: Facts = {}
-    for bucket, facts in buckets.items():
-        if window.start_minute <= bucket < window.end_minute:
-            add(total, facts)
+def _sum(cells: Cells, others: Cells) -> Cells:
+    """Return the sum of both, which stay as they are."""
+    total = {grain: dict(buckets) for grain, buckets in cells.items()}
+    for grain, buckets in others.items():
+        for bucket, facts in buckets.items():
+            of_grain = total.setdefault(grain, {})
+            of_grain[bucket] = dict(of_grain.get(bucket, {}))
+            add(of_grain[bucket], facts)
     return total
 
 
-def channels_with_facts(result: FoldResult, scope: Scope, window: Window) -> frozenset[str]:
-    """Return the channels of a scope that have any fact in the window."""
-    channels = result.channels if scope.channel is None else {scope.channel}
-    return frozenset(
-        channel
-        for channel in channels
-        if window_facts(result, Scope(channel, scope.campaign_id), window)
-    )
-
-
-def is_cost_expected(
-    result: FoldResult, scope: Scope, window: Window, expects_cost: Callable[[str], bool]
-) -> bool:
-    """Return whether a channel of the scope with any fact in the window expects cost.
-
-    Source: contract, section 5, the paragraph below the table.
-    """
-    return any(map(expects_cost, channels_with_facts(result, scope, window)))
-
-
-def _without_empty(cells: dict[Scope, Cells]) -> dict[Scope, Cells]:
+def _without_empty(cells: dict[Subject, Cells]) -> dict[Subject, Cells]:
     """Leave out cells whose facts came to nothing."""
-    kept: dict[Scope, Cells] = {}
-    for scope, by_grain in cells.items():
+    kept: dict[Subject, Cells] = {}
+    for subject, by_grain in cells.items():
         for grain, buckets in by_grain.items():
             full = {bucket: facts for bucket, facts in buckets.items() if facts}
             if full:
-                kept.setdefault(scope, {})[grain] = full
+                kept.setdefault(subject, {})[grain] = full
     return kept
+
+
+def _channels(subjects: Iterable[Subject]) -> dict[str, frozenset[str]]:
+    by_basis: dict[str, set[str]] = {}
+    for basis, scope in subjects:
+        if scope.channel is not None:
+            by_basis.setdefault(basis, set()).add(scope.channel)
+    return {basis: frozenset(channels) for basis, channels in by_basis.items()}
+
+
+def _by_scope(events: Iterable[TargetSet | TargetRemoved]) -> dict[Scope, tuple[Target, ...]]:
+    """Return the targets that are not removed, in an order of their own."""
+    targets: dict[Scope, list[Target]] = {}
+    for event in events:
+        if isinstance(event, TargetSet):
+            target = Target(
+                event.kpi,
+                event.period,
+                event.start_minute,
+                event.end_minute,
+                event.value_micros,
+                event.profile,
+            )
+            targets.setdefault(Scope(event.channel, event.campaign_id), []).append(target)
+    return {
+        scope: tuple(
+            sorted(of_scope, key=lambda target: (target.kpi, target.period, target.start_minute))
+        )
+        for scope, of_scope in targets.items()
+    }
+
+
+def _targets_of(targets: Iterable[Target]) -> Targets:
+    of_scope = Targets()
+    for target in targets:
+        of_scope.put((target.kpi, target.period, str(target.start_minute)), target)
+    return of_scope
+
+
+def _union(sketches: Iterable[Sketch]) -> Sketch:
+    union = Sketch()
+    for sketch in sketches:
+        union.merge(sketch.to_bytes())
+    return union
+
+
+def _estimates(
+    sketches: Mapping[Subject, _Visits],
+) -> dict[Subject, dict[Grain, dict[int, int]]]:
+    return {
+        subject: {
+            grain: {bucket: sketch.estimate() for bucket, sketch in buckets.items()}
+            for grain, buckets in by_grain.items()
+        }
+        for subject, by_grain in sketches.items()
+    }

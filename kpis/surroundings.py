@@ -6,13 +6,16 @@ Source: contract, section 3 (`cost_complete_until`), section 4 ("Not stored") an
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from kpis.calendar import MINUTE_MS, Calendar
+from kpis.catalog import Progress, Surroundings
 from kpis.coverage import CostReports
 from kpis.events import UNATTRIBUTED
-from kpis.facts import COHORT, OVERALL, Scope, Subject
-from kpis.spans import LIFETIME, ROLLING, Window
+from kpis.facts import COHORT, OVERALL, PERIOD, Facts, Scope, Subject
+from kpis.spans import DAYS, LIFETIME, ROLLING, Window
+from kpis.targets import Target, Targets, elapsed_share
 
 TELLS_DAYS_APART: Final = frozenset({"1d", "1w", "1mo", "last_28d", LIFETIME})
 """The kinds of windows that are sums of whole days, so that those of their days can be told that are
@@ -32,8 +35,8 @@ class Sums(Protocol):
         """Tell whether a subject has any fact in a window."""
         ...
 
-    def facts(self, subject: Subject, window: Window) -> Mapping[str, int]:
-        """Return the facts of a window, empty if there are none."""
+    def facts(self, subject: Subject, window: Window) -> Facts:
+        """Return the facts of a window, empty if there are none; also of a run of whole days."""
         ...
 
     def day_facts(self, subject: Subject, start: int) -> Mapping[str, int]:
@@ -174,3 +177,67 @@ def _cohort(sums: Sums, subject: Subject, days: Iterable[int]) -> Mature:
 def is_overall(subject: Subject) -> bool:
     """Tell whether a subject is about everything."""
     return subject.scope == OVERALL
+
+
+# ----------------------------------------------------------------------------- all of it
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Everything that the surroundings of windows are made of.
+
+    `targets` are by scope; reports and targets may change, and are asked as they are.
+    """
+
+    sums: Sums
+    reports: CostReports
+    targets: Mapping[Scope, Targets]
+    expects_cost: Callable[[str], bool]
+    horizon_ms: int
+    calendar: Calendar
+
+    def surroundings(
+        self, subject: Subject, window: Window, complete_until_ms: int | None
+    ) -> Surroundings:
+        """Return what the KPIs of a window need beside its facts, when so much is complete."""
+        around = self._without_targets(subject, window, complete_until_ms)
+        targets = self.targets.get(subject.scope) if subject.basis == PERIOD else None
+        if not targets:
+            return around
+        progress = (
+            self._progress(target, subject, window, complete_until_ms)
+            for target in targets.shown_in(window)
+        )
+        return around._replace(targets=tuple(progress))
+
+    def _without_targets(
+        self, subject: Subject, window: Window, complete_until_ms: int | None
+    ) -> Surroundings:
+        known = coverage(self.sums, subject, window, self.expects_cost, self.reports)
+        ripe = self.mature(subject, window, complete_until_ms)
+        is_all = is_overall(subject)
+        return Surroundings(
+            expected=known.expected,
+            covered=known.covered,
+            unattributed_leads=(
+                unattributed_leads(self.sums, subject.basis, window) if is_all else 0
+            ),
+            mature_leads=ripe.leads,
+            mature_converted=ripe.converted,
+            cost_until_reached=is_reached(window, known.until_minute, complete_until_ms),
+            is_overall=is_all,
+        )
+
+    def mature(self, subject: Subject, window: Window, complete_until_ms: int | None) -> Mature:
+        """Return what has matured in a window; see `mature`."""
+        return mature(self.sums, subject, window, complete_until_ms, self.horizon_ms, self.calendar)
+
+    def _progress(
+        self, target: Target, subject: Subject, window: Window, complete_until_ms: int | None
+    ) -> Progress:
+        elapsed = elapsed_share(target, window, complete_until_ms, self.calendar)
+        if (target.start_minute, target.end_minute) == window[1:]:
+            return Progress(target, elapsed)
+        span = Window(DAYS, target.start_minute, window.end_minute)
+        around = self._without_targets(subject, span, complete_until_ms)
+        return Progress(target, elapsed, self.sums.facts(subject, span), around)
