@@ -1,0 +1,1 @@
+"""The worked example of the contract; README.md says what it shows."""
