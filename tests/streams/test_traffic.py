@@ -2,6 +2,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
 from itertools import islice, pairwise, takewhile
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,10 +12,14 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from kpis.calendar import Calendar
 from kpis.events import TOPICS
 from kpis.fields import Rules
+from kpis.fold import Fold
 from kpis.instants import DAY_MS, HOUR_MS, instant_ms
+from kpis.leads import Funnel
 from kpis.reading import Refused, read
+from kpis.retention import Retention
 from streams.broken_events import BREAKAGES, Breakage, breakages_of
 from streams.traffic import CAMPAIGNS, MISMATCHED, Mix, Record, traffic
 
@@ -67,6 +72,24 @@ def test_other_seeds_and_starts_share_no_id() -> None:
     ids = [{value_of(r)["event_id"] for r in run if not r.broken} for run in runs]
     assert not ids[0] & ids[1]
     assert not ids[0] & ids[2]
+
+
+def test_recomputation_refuses_what_is_broken_and_nothing_else_in_any_order() -> None:
+    paris = ZoneInfo("Europe/Paris")
+    late = {"late_days": 60, "late_share": 0.02, "time_zone": paris, "cycle_ms": 10_000}
+    records = list(enumerate(many_outcomes(20_000, **late)))
+    broken = {(r.topic, offset, r.broken) for offset, r in records if r.broken}
+    results = []
+    for order in (records, Random(1).sample(records, len(records))):
+        calendar = Calendar(paris)
+        rules = Rules(time_zone=paris)
+        fold = Fold(rules, Funnel(), calendar, Retention(), 7 * DAY_MS, 7 * DAY_MS)
+        for offset, record in order:
+            fold.add(record.topic, 0, offset, record.value, NOON + DAY_MS)
+        results.append(fold.result(NOON + DAY_MS))
+    assert results[0] == results[1]
+    assert {(one.topic, one.offset, one.reason) for one in results[0].rejects} == broken
+    assert any(reason == MISMATCHED for _, _, reason in broken)
 
 
 def test_records_arrive_in_order_of_time() -> None:
