@@ -13,7 +13,9 @@ from tests.parts.redis_server import RedisServer
 
 # A slow machine is no failure, and the same commit gives the same result.
 settings.register_profile("leadpulse", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("leadpulse")
+# By hand: HYPOTHESIS_PROFILE=thorough pytest --timeout=0 tests/kpis
+settings.register_profile("thorough", deadline=None, max_examples=50_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "leadpulse"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,230 @@
+"""Leads as the rows of a table, as small as they can be read back exactly.
+
+A deployment remembers every lead, so a row repeats nothing: a source or stage is written once,
+times as distances from the creation, canonical UUIDs as their 16 bytes, and what is empty at the end of
+a row is left out.
+"""
+
+from typing import Any, Final
+
+from msgspec import msgpack
+
+from kpis.clicks import Attribution
+from kpis.leads import Corrected, Creation, Journey, Lead, Move
+from kpis.orders import Order, Waiting
+from kpis.sales import SaleState
+
+_UUID_LENGTH: Final = 36
+_ORDER_FIELDS: Final = 4
+_MOVE_FIELDS: Final = _ORDER_FIELDS + 1
+# A distance of 0 is something else than none.
+_LEAST_FIELDS: Final = 2
+
+_encode: Final = msgpack.Encoder().encode
+_decode: Final = msgpack.Decoder().decode
+_decode_waiting: Final = msgpack.Decoder(list[Waiting]).decode
+
+
+def encode_lead(lead: Lead) -> bytes:
+    """Return the row of a lead."""
+    writing = _Writing(0 if lead.created is None else lead.created.order.at_ms)
+    fields = [
+        None if lead.created is None else writing.creation(lead.created),
+        writing.distance(lead.created_timestamp_ms),
+        writing.moves(lead.moves),
+        lead.is_void,
+        writing.sales(lead.sales),
+        writing.corrected(lead.channel),
+        writing.corrected(lead.campaign_id),
+        None if lead.disqualified is None else writing.order(lead.disqualified),
+        None if lead.requalified is None else writing.order(lead.requalified),
+        writing.corrected(lead.merged),
+        {_packed(key): writing.journey(journey) for key, journey in lead.joined.items()},
+        {_packed(key): (told.channel, told.campaign_id) for key, told in lead.clicks.items()},
+        _encode(lead.waiting) if lead.waiting else None,
+    ]
+    while len(fields) > _LEAST_FIELDS and not fields[-1]:
+        fields.pop()
+    return _encode((list(writing.texts), writing.base_ms, *fields))
+
+
+def decode_lead(row: bytes) -> Lead:
+    """Return the lead of a row that `encode_lead` made."""
+    texts, base_ms, *fields = _decode(row)
+    return _Reading(texts, base_ms).lead(*fields)
+
+
+class _Writing:
+    """Writes parts of one row: times from `base_ms` on, shared texts by number."""
+
+    __slots__ = ("base_ms", "texts")
+
+    def __init__(self, base_ms: int) -> None:
+        self.base_ms = base_ms
+        self.texts: dict[str, int] = {}
+
+    def text(self, text: str) -> int:
+        return self.texts.setdefault(text, len(self.texts))
+
+    def distance(self, at_ms: int | None) -> int | None:
+        return None if at_ms is None else at_ms - self.base_ms
+
+    def order(self, order: Order) -> tuple[object, ...]:
+        return (
+            order.at_ms - self.base_ms,
+            self.text(order.source),
+            _packed(order.event_id),
+            order.digest,
+        )
+
+    def creation(self, created: Creation) -> tuple[object, ...]:
+        return (
+            *self.order(created.order),
+            created.channel,
+            created.campaign_id,
+            None if created.click_id is None else _packed(created.click_id),
+            self.text(created.initial_stage),
+            created.content,
+        )
+
+    def moves(self, moves: list[Move]) -> list[object]:
+        flat: list[object] = []
+        for move in moves:
+            flat += self.order(move.order)
+            flat.append(self.text(move.to_stage))
+        return flat
+
+    def corrected(self, corrected: Corrected | None) -> tuple[object, ...] | None:
+        return None if corrected is None else (*self.order(corrected.order), corrected.value)
+
+    def sales(self, sales: dict[str, SaleState]) -> dict[object, object]:
+        return {
+            _packed(sale_id): (
+                *self.order(sale.order),
+                sale.kind,
+                sale.gross,
+                [(self.distance(at_ms), micros) for at_ms, micros in sale.reversals],
+                self.distance(sale.cancelled_ms),
+                sale.stands,
+            )
+            for sale_id, sale in sales.items()
+        }
+
+    def journey(self, journey: Journey) -> tuple[object, ...]:
+        return (
+            self.creation(journey.created),
+            self.distance(journey.created_timestamp_ms),
+            self.moves(journey.moves),
+            self.sales(journey.sales),
+        )
+
+
+class _Reading:
+    """Reads what `_Writing` wrote."""
+
+    __slots__ = ("base_ms", "texts")
+
+    def __init__(self, texts: list[str], base_ms: int) -> None:
+        self.texts = texts
+        self.base_ms = base_ms
+
+    def lead(
+        self,
+        created: Any = None,
+        timestamp: int | None = None,
+        moves: Any = (),
+        is_void: bool = False,  # noqa: FBT001, FBT002 - the fields of a row have no names
+        sales: Any = None,
+        channel: Any = None,
+        campaign_id: Any = None,
+        disqualified: Any = None,
+        requalified: Any = None,
+        merged: Any = None,
+        joined: Any = None,
+        clicks: Any = None,
+        waiting: bytes | None = None,
+    ) -> Lead:
+        return Lead(
+            created=created and self.creation(created),
+            created_timestamp_ms=self.instant(timestamp),
+            moves=self.moves(moves),
+            is_void=is_void,
+            sales=self.sales(sales or {}),
+            channel=channel and self.corrected(channel),
+            campaign_id=campaign_id and self.corrected(campaign_id),
+            disqualified=disqualified and self.order(*disqualified),
+            requalified=requalified and self.order(*requalified),
+            merged=merged and self.corrected(merged),
+            joined={
+                _unpacked(key): self.journey(*fields) for key, fields in (joined or {}).items()
+            },
+            clicks={_unpacked(key): Attribution(*told) for key, told in (clicks or {}).items()},
+            waiting=_decode_waiting(waiting) if waiting else [],
+        )
+
+    def instant(self, distance: int | None) -> int | None:
+        return None if distance is None else self.base_ms + distance
+
+    def order(self, distance: int, source: int, event_id: str | bytes, digest: int) -> Order:
+        return Order(self.base_ms + distance, self.texts[source], _unpacked(event_id), digest)
+
+    def creation(self, fields: Any) -> Creation:
+        channel, campaign_id, click_id, stage, content = fields[_ORDER_FIELDS:]
+        return Creation(
+            self.order(*fields[:_ORDER_FIELDS]),
+            channel,
+            campaign_id,
+            None if click_id is None else _unpacked(click_id),
+            self.texts[stage],
+            content,
+        )
+
+    def moves(self, flat: Any) -> list[Move]:
+        return [
+            Move(self.order(*flat[at : at + _ORDER_FIELDS]), self.texts[flat[at + _ORDER_FIELDS]])
+            for at in range(0, len(flat), _MOVE_FIELDS)
+        ]
+
+    def corrected(self, fields: Any) -> Corrected:
+        return Corrected(self.order(*fields[:_ORDER_FIELDS]), fields[_ORDER_FIELDS])
+
+    def sales(self, sales: Any) -> dict[str, SaleState]:
+        return {_unpacked(sale_id): self.sale(fields) for sale_id, fields in sales.items()}
+
+    def sale(self, fields: Any) -> SaleState:
+        kind, gross, reversals, cancelled, stands = fields[_ORDER_FIELDS:]
+        return SaleState(
+            self.order(*fields[:_ORDER_FIELDS]),
+            kind,
+            gross,
+            tuple((self.base_ms + distance, micros) for distance, micros in reversals),
+            self.instant(cancelled),
+            stands,
+        )
+
+    def journey(self, created: Any, timestamp: int, moves: Any, sales: Any) -> Journey:
+        return Journey(
+            self.creation(created),
+            self.base_ms + timestamp,
+            self.moves(moves),
+            self.sales(sales),
+        )
+
+
+def _packed(text: str) -> str | bytes:
+    """Return a UUID as it is usually written as 16 bytes, any other id as it is."""
+    if len(text) == _UUID_LENGTH:
+        try:
+            packed = bytes.fromhex(text.replace("-", ""))
+        except ValueError:
+            return text
+        if _unpacked(packed) == text:
+            return packed
+    return text
+
+
+def _unpacked(packed: str | bytes) -> str:
+    if isinstance(packed, str):
+        return packed
+    text = packed.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
