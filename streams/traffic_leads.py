@@ -20,7 +20,7 @@ EARLY_MS: Final = 900
 
 # What happens to a sale afterwards, and in how many of 1,000 cases; else it stands.
 FATES: Final[tuple[tuple[int, tuple[str, ...]], ...]] = (
-    (785, ()),
+    (780, ()),
     (30, ("void",)),
     (30, ("cancel",)),
     (10, ("cancel", "cancel")),
@@ -34,7 +34,7 @@ FATES: Final[tuple[tuple[int, tuple[str, ...]], ...]] = (
     (8, ("refund", "cancel")),
     (6, ("amend", "refund")),
     (4, ("refund_all", "void")),
-    (9, ("refund_otherwise",)),
+    (14, ("refund_otherwise",)),
 )
 
 

@@ -77,7 +77,7 @@ def test_other_seeds_and_starts_share_no_id() -> None:
 def test_recomputation_refuses_what_is_broken_and_nothing_else_in_any_order() -> None:
     paris = ZoneInfo("Europe/Paris")
     late = {"late_days": 60, "late_share": 0.02, "time_zone": paris, "cycle_ms": 10_000}
-    records = list(enumerate(many_outcomes(20_000, **late)))
+    records = list(enumerate(many_outcomes(30_000, **late)))
     broken = {(r.topic, offset, r.broken) for offset, r in records if r.broken}
     results = []
     for order in (records, Random(1).sample(records, len(records))):
