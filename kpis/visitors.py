@@ -46,16 +46,18 @@ class Sketch:
         self._count = None
 
     def merge(self, visitors: "bytes | Sketch") -> bool:
-        """Add the visitors of a sketch, or what its `to_bytes` returned; tell whether any was new."""
-        library = _library()
-        before = self._union.get_estimate()
+        """Add the visitors of a sketch, or what its `to_bytes` returned; tell whether any was new.
+
+        A large sketch may say so once although all were known, never the other way round.
+        """
+        # Not the estimate: up to about ten thousand visitors it does not see every register.
+        before = self._registers()
         self._union.update(
-            library.hll_sketch.deserialize(visitors)
+            _library().hll_sketch.deserialize(visitors)
             if isinstance(visitors, bytes)
-            else visitors._union.get_result(library.tgt_hll_type.HLL_8)  # noqa: SLF001 - one of us
+            else visitors._result()  # noqa: SLF001 - one of us
         )
-        # A new visitor moves the estimate, if he is told from the known ones at all.
-        if self._union.get_estimate() == before:
+        if self._registers() == before:
             return False
         self._count = None
         return True
@@ -69,15 +71,21 @@ class Sketch:
     def estimate(self) -> int:
         """Return about how many different visitors there are; it does not depend on their order."""
         if self._count is None:
-            library = _library()
-            sketch = self._union.get_result(library.tgt_hll_type.HLL_8)
+            sketch = self._result()
             # The usual estimate knows in which order visitors came. Merged with itself a sketch is
             # the same set, but forgets the order.
-            union = library.hll_union(_LG_K)
+            union = _library().hll_union(_LG_K)
             union.update(sketch)
             union.update(sketch)
             self._count = round(union.get_estimate())
         return self._count
+
+    def _result(self) -> Any:
+        return self._union.get_result(_library().tgt_hll_type.HLL_8)
+
+    def _registers(self) -> bytes:
+        registers: bytes = self._result().serialize_compact()
+        return registers
 
 
 @cache

@@ -228,17 +228,21 @@ def test_no_window_is_ever_stale(zone: str, moment: int, steps: list[tuple[objec
     }
 
 
-def _sketch(visitors: set[str]) -> bytes | None:
+def _sketch(visitors: set[str] | range) -> bytes | None:
     if not visitors:
         return None
     sketch = Sketch()
     for visitor in visitors:
-        sketch.update(visitor)
+        sketch.update(str(visitor))
     return sketch.to_bytes()
 
 
 # ----------------------------------------------------------------------------- single cases
 
+CROWDS = [
+    _sketch(range(start, end))
+    for start, end in ((0, 900), (500, 1_600), (1_000, 4_000), (0, 9_000), (7_000, 14_000), (3, 5))
+]
 PARIS = KEEPING_ALL["Europe/Paris"]
 NOON = minute("2026-03-29T12:00:00+02:00")
 
@@ -263,6 +267,17 @@ def test_what_left_retention_counts_in_coarser_cells_only() -> None:
     assert changed == [Cell(Grain.LIFETIME, LIFETIME_BUCKET)]
 
 
+def test_a_cell_is_added_to_up_to_the_last_minute_that_it_is_kept() -> None:
+    #  minute NOON        NOON + 1 + 3 h
+    #  [-)................|
+    spans = Spans(Buckets(CALENDARS["Europe/Paris"], Retention()))
+    for newest, is_kept in ((NOON + 180, True), (NOON + 181, False)):
+        cells = Cells(spans)
+        changed = cells.add(Grain.MINUTE, NOON, {"clicks": 1}, newest)
+        assert (Cell(Grain.MINUTE, NOON) in changed) is is_kept
+        assert cells.has(spans.tumbling("1m", NOON)) is is_kept
+
+
 def test_facts_that_cancel_out_leave_no_row() -> None:
     cells = Cells(PARIS)
     cells.add(Grain.DAY, PARIS.buckets.start(Grain.DAY, NOON), {"clicks": 1}, NOON)
@@ -285,6 +300,31 @@ def test_visitors_count_from_the_day_on_and_once() -> None:
         assert cells.has(window)
     assert cells.facts(PARIS.tumbling("1h", NOON)) == {}
     assert cells.facts(PARIS.rolling("last_7d", NOON)) == {}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=10), st.data()
+)
+@settings(max_examples=100)
+def test_many_visitors_are_the_same_number_in_any_order_and_after_a_restart(
+    visits: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    days = [PARIS.buckets.start(Grain.DAY, NOON + after * DAY) for after in range(-4, 0)]
+    windows = [PARIS.rolling("last_28d", NOON), PARIS.tumbling("1mo", NOON), LIFETIME_WINDOW]
+    shown = []
+    for order in (visits, data.draw(st.permutations(visits))):
+        cells, rows = Cells(PARIS), Rows()
+        for number, (day, crowd) in enumerate(order):
+            cells.add(Grain.DAY, days[day], {}, NOON, CROWDS[crowd])
+            if number % 3 == 0:
+                assert all(cells.has(window) for window in windows)
+                rows.write(cells)
+                cells.forget(windows[:1])
+        rows.write(cells)
+        shown.append([cells.facts(window) for window in windows])
+        again = rows.read(PARIS)
+        assert [again.facts(window) for window in windows] == shown[-1]
+    assert shown[0] == shown[1]
 
 
 def test_visitors_that_are_known_change_no_cell() -> None:
