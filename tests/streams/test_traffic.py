@@ -262,7 +262,7 @@ def test_some_leads_name_a_click_and_no_channel() -> None:
 
 def test_one_currency_has_no_rate_when_its_sales_begin() -> None:
     rated, unrated = set(), set()
-    for record in many_outcomes(20_000, cycle_ms=10_000, cost_every_ms=60_000):
+    for record in many_outcomes(20_000, cycle_ms=10_000, cost_every_ms=40_000):
         value = {} if record.broken else value_of(record)
         if value.get("type") == "fxrate.set":
             rated |= {value["base"], value["quote"]}
