@@ -261,6 +261,16 @@ class Fold:
         return sorted(self._entities.possible_mismatches())
 
     @property
+    def refused(self) -> list[Reject]:
+        """The records that were refused as they were read, whatever else there is."""
+        return sorted(self._refused)
+
+    @property
+    def has_running_bills(self) -> bool:
+        """Whether the result depends on how far bills for a time to come are booked."""
+        return bool(self._base().running)
+
+    @property
     def records(self) -> int:
         """How many records were added."""
         return self._records

@@ -1,38 +1,29 @@
 """Compares what was published with what the input comes to, number by number, in both directions."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from kpis.catalog import Catalog, Undefined, Value, derived
-from kpis.facts import AMOUNTS, Facts, Scope
-from kpis.fold import FoldResult, is_cost_expected, window_facts
-from kpis.retention import Buckets, Grain
-from kpis.windows import (
-    LIFETIME,
-    ROLLING,
-    Key,
-    Window,
-    amount_text,
-    decimal_text,
-    key_of,
-    micros_of,
-    parse_key,
-)
+from kpis import histogram
+from kpis.catalog import Catalog, Surroundings, Undefined, derived
+from kpis.facts import AMOUNTS, Facts, Subject
+from kpis.fold import FoldResult
+from kpis.retention import Grain
+from kpis.spans import LIFETIME, ROLLING, Window
+from kpis.windows import PROVISIONAL, Key, amount_text, decimal_text, key_of, parse_key
 from streams.publishers import SLOTS
 from streams.publishers.redis_hashes import hash_name
+from streams.shown import BROKEN, Numbers, Shown, View, view_of_hash, view_of_record
 
-BASIS: Final = "period"
 NOTHING: Final = "nothing"
-PREVIOUS: Final = "@previous"
-_KINDS: Final = {"1m": Grain.MINUTE, "1h": Grain.HOUR, "1d": Grain.DAY}
-_ROLLING: Final = {"last_1h": (Grain.MINUTE, 60), "last_24h": (Grain.HOUR, 24 * 60)}
-"""Of which grain a rolling window is, and how many minutes it reaches back. Source: contract, section 1."""
+MATURE: Final = "mature"
+_WITHOUT_END: Final = frozenset({*ROLLING, LIFETIME})
+_HISTOGRAM: Final = f"{histogram.FACT}."
 
 RejectPlace = tuple[str, int, int, str]
 """Full topic, partition, offset and reason."""
+
+_Output = TypeVar("_Output")
 
 
 class Difference(NamedTuple):
@@ -47,19 +38,17 @@ class Difference(NamedTuple):
         return f"{self.where}: expected {self.expected}, got {self.got}"
 
 
-class Numbers(NamedTuple):
-    """Facts, the derived ones among them, and KPIs of a scope and window."""
+class Wanted(NamedTuple):
+    """The numbers that an output has to show, and what of them it need not.
 
-    facts: Facts
-    kpis: Mapping[str, Value]
+    `unsure_partial` are KPIs that may be marked as partial or not: how far cost is known is not told
+    anew to windows that have no end. `unsure` are KPIs whose value may be another one: what there was
+    of a quarter's target when an earlier month was published.
+    """
 
-
-class Shown(NamedTuple):
-    """What an output says: over which minutes (None for lifetime), and the numbers."""
-
-    start_minute: int | None
-    end_minute: int | None
     numbers: Numbers
+    unsure_partial: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
 
 
 class Expected:
@@ -70,57 +59,96 @@ class Expected:
         result: FoldResult,
         catalog: Catalog,
         expects_cost: Callable[[str], bool],
-        buckets: Buckets,
+        horizon_ms: int,
     ) -> None:
         self.catalog = catalog
-        self.buckets = buckets
-        self.zone = buckets.calendar.zone
-        self._result = result
-        self._expects_cost = expects_cost
-        self._known: dict[tuple[Scope, Window], Numbers | None] = {}
+        self.spans = result.spans
+        self.zone = result.spans.buckets.calendar.zone
+        self.result = result
+        self._outlook = result.outlook(expects_cost, horizon_ms)
+        self._facts: dict[tuple[Subject, Window], Facts] = {}
+        self._known: dict[tuple[Subject, Window, int | None], Wanted | None] = {}
 
     @property
-    def scopes(self) -> Collection[Scope]:
-        """Every scope that has facts."""
-        return self._result.cells.keys()
+    def subjects(self) -> Collection[Subject]:
+        """Everything that has facts."""
+        return self.result.subjects
 
-    def stored(self) -> Iterator[tuple[Scope, Window]]:
+    def stored(self) -> Iterator[tuple[Subject, Window]]:
         """Yield every tumbling and lifetime window that has facts and is still kept."""
-        for scope, cells in self._result.cells.items():
-            for kind, grain in _KINDS.items():
-                for bucket in cells.get(grain, ()):
-                    yield scope, Window(kind, bucket, self.buckets.end(grain, bucket))
-            if Grain.LIFETIME in cells:
-                yield scope, Window(LIFETIME, None, None)
+        newest = self.result.newest_minute or 0
+        for subject in self.subjects:
+            windows = {
+                window: None
+                for grain in Grain
+                for bucket in sorted(self.result.buckets(subject, grain))
+                for window in self.spans.touched(grain, bucket)
+            }
+            for window in windows:
+                if self.spans.is_kept(window, newest) and self.facts(subject, window):
+                    yield subject, window
 
-    def numbers(self, scope: Scope, window: Window) -> Numbers | None:
-        """Return the numbers of a scope in a window; None if it has no facts there."""
-        place = (scope, window)
+    def is_kept(self, window: Window) -> bool:
+        """Tell whether all of a window is still stored, so that it can be computed."""
+        return self.spans.is_kept(window, self.result.newest_minute or 0)
+
+    def facts(self, subject: Subject, window: Window) -> Facts:
+        """Return the stored facts of a window and its visitors; not to be changed."""
+        place = (subject, window)
+        if place not in self._facts:
+            self._facts[place] = self.result.facts(subject, window)
+        return self._facts[place]
+
+    def surroundings(
+        self, subject: Subject, window: Window, complete_until_ms: int | None
+    ) -> Surroundings:
+        """Return what the KPIs of a window need beside its facts."""
+        return self._outlook.surroundings(subject, window, complete_until_ms)
+
+    def wanted(
+        self, subject: Subject, window: Window, complete_until_ms: int | None
+    ) -> Wanted | None:
+        """Return the numbers of a window when so much was complete; None if it has no facts."""
+        place = (subject, window, complete_until_ms)
         if place not in self._known:
-            self._known[place] = self._compute(scope, window)
+            self._known[place] = self._compute(subject, window, complete_until_ms)
         return self._known[place]
 
-    def _compute(self, scope: Scope, window: Window) -> Numbers | None:
-        facts = window_facts(self._result, scope, window)
+    def _compute(
+        self, subject: Subject, window: Window, complete_until_ms: int | None
+    ) -> Wanted | None:
+        facts, basis = self.facts(subject, window), subject.basis
         if not facts:
             return None
-        expected = is_cost_expected(self._result, scope, window, self._expects_cost)
-        return Numbers(derived(facts), self.catalog.evaluate(facts, cost_expected=expected))
+        around = self.surroundings(subject, window, complete_until_ms)
+        values = self.catalog.evaluate(basis, facts, around)
+        partial = self.catalog.partial(basis, facts, around)
+        intervals = self.catalog.intervals(basis, facts, around, values)
+        known = derived(facts, basis)
+        if around.mature_leads:
+            known[MATURE] = around.mature_leads
+        kpis = {
+            name: Shown(value)
+            if isinstance(value, Undefined)
+            else Shown(value, name in partial, intervals.get(name))
+            for name, value in values.items()
+        }
+        other = around._replace(cost_until_reached=not around.cost_until_reached)
+        is_open = window.kind in _WITHOUT_END
+        return Wanted(
+            Numbers(known, kpis),
+            partial ^ self.catalog.partial(basis, facts, other) if is_open else frozenset(),
+            frozenset(
+                f"{name}.{progress.target.kpi}"
+                for progress in around.targets
+                if progress.facts is not None
+                for name in ("target_attainment", "pacing")
+            ),
+        )
 
     def window(self, slot: str, minute: int) -> Window:
         """Return the window of a Redis slot when `minute` is running."""
-        if slot == LIFETIME:
-            return Window(LIFETIME, None, None)
-        if slot in _ROLLING:
-            grain, length = _ROLLING[slot]
-            start = self.buckets.start(grain, minute - length)
-            return Window(slot, start, self.buckets.end(grain, self.buckets.start(grain, minute)))
-        kind = slot.removesuffix(PREVIOUS)
-        grain = _KINDS[kind]
-        start = self.buckets.start(grain, minute)
-        if slot.endswith(PREVIOUS):
-            start = self.buckets.start(grain, start - 1)
-        return Window(kind, start, self.buckets.end(grain, start))
+        return next(each.window for each in self.spans.slots(minute) if each.name == slot)
 
 
 class Comparison:
@@ -134,23 +162,45 @@ class Comparison:
         """Note a difference."""
         self.differences.append(Difference(where, expected, got))
 
-    def numbers(self, where: str, expected: Numbers | None, got: Numbers | None) -> None:
+    def numbers(self, where: str, expected: Wanted | None, got: Numbers | None) -> None:
         """Compare two sets of numbers, either of which may not be there."""
-        if expected is None or got is None:
-            self.values += len((expected or got or Numbers({}, {})).facts)
-            if expected is not got:
-                self.add(where, _summary(expected), _summary(got))
+        wanted = None if expected is None else expected.numbers
+        if expected is None or wanted is None or got is None:
+            self.values += len((wanted or got or Numbers({}, {})).facts)
+            if wanted is not got:
+                self.add(where, _summary(wanted), _summary(got))
             return
-        for name in {**expected.facts, **got.facts}:
+        for name in {**wanted.facts, **got.facts}:
             self.values += 1
-            wanted, found = expected.facts.get(name), got.facts.get(name)
-            if wanted != found:
-                self.add(f"{where} {name}", _fact_text(name, wanted), _fact_text(name, found))
-        for name in {**expected.kpis, **got.kpis}:
+            fact, found = wanted.facts.get(name), got.facts.get(name)
+            if fact != found:
+                self.add(f"{where} {name}", _fact_text(name, fact), _fact_text(name, found))
+        for name in {**wanted.kpis, **got.kpis}:
             self.values += 1
-            wanted_kpi, found_kpi = expected.kpis.get(name), got.kpis.get(name)
-            if wanted_kpi != found_kpi:
-                self.add(f"{where} {name}", _kpi_text(wanted_kpi), _kpi_text(found_kpi))
+            kpi, shown = wanted.kpis.get(name), got.kpis.get(name)
+            if kpi is not None and shown is not None and name in expected.unsure_partial:
+                kpi = kpi._replace(is_partial=shown.is_partial)
+            if kpi != shown and name not in expected.unsure:
+                self.add(f"{where} {name}", _kpi_text(kpi), _kpi_text(shown))
+
+
+def readable(
+    where: str, output: _Output, read: Callable[[_Output], View], what: str, found: Comparison
+) -> View | None:
+    """Return what an output says; None, and a difference, if it cannot be read."""
+    try:
+        return read(output)
+    except BROKEN as error:
+        found.add(where, what, f"{error!r:.80}")
+        return None
+
+
+def parsed(key: bytes) -> Key | None:
+    """Return what a key says, None if it is none."""
+    try:
+        return parse_key(key)
+    except ValueError:
+        return None
 
 
 # ----------------------------------------------------------------------------- leadgen.kpis.v1
@@ -160,118 +210,87 @@ def compare_records(
     expected: Expected, records: Mapping[bytes, bytes], minute: int, found: Comparison
 ) -> None:
     """Compare with the last record of each key of leadgen.kpis.v1; `minute` is the one now running."""
-    shown = {key: _shown(key, value, found) for key, value in records.items()}
-    for scope, window in expected.stored():
-        key = key_of(BASIS, window, scope, expected.zone)
+    shown = {
+        key: readable(_text(key), value, view_of_record, "a record of KPIs", found)
+        for key, value in records.items()
+    }
+    for subject, window in expected.stored():
+        key = key_of(subject.basis, window, subject.scope, expected.zone)
         record = shown.pop(key, None)
-        where = key.decode()
         if record is not None:
-            _compare_span(where, window, record, expected, found)
+            _compare_span(key.decode(), subject, window, record, expected, found)
         elif key not in records:
-            found.numbers(where, expected.numbers(scope, window), None)
+            found.numbers(key.decode(), expected.wanted(subject, window, None), None)
     rolling = _take_rolling(shown)
     for key, record in shown.items():
         if record is not None:
-            found.add(key.decode("utf-8", "replace"), "no record", _summary(record.numbers))
+            found.add(_text(key), "no record", _summary(record.numbers))
     _compare_rolling(expected, rolling, minute, found)
 
 
-_Rolling = dict[tuple[str, Scope], Shown]
+_Rolling = dict[tuple[str, Subject], View]
 
 
-def _take_rolling(shown: dict[bytes, Shown | None]) -> _Rolling:
+def _take_rolling(shown: dict[bytes, View | None]) -> _Rolling:
     rolling: _Rolling = {}
     for key, record in list(shown.items()):
-        parsed = _parsed(key)
-        if record is not None and parsed is not None and parsed.kind in ROLLING:
-            rolling[parsed.kind, parsed.scope] = record
+        told = parsed(key)
+        if record is not None and told is not None and told.kind in ROLLING:
+            rolling[told.kind, Subject(told.basis, told.scope)] = record
             del shown[key]
     return rolling
 
 
 def _compare_rolling(expected: Expected, rolling: _Rolling, minute: int, found: Comparison) -> None:
     """Compare each rolling window over its own span, and look for those that are missing."""
-    for (kind, scope), record in rolling.items():
+    for (kind, subject), record in rolling.items():
         window = Window(kind, record.start_minute, record.end_minute)
-        where = key_of(BASIS, window, scope, expected.zone).decode()
-        found.numbers(where, expected.numbers(scope, window), record.numbers)
+        where = key_of(subject.basis, window, subject.scope, expected.zone).decode()
+        _compare_state(where, window, record, found)
+        wanted = expected.wanted(subject, window, record.complete_until_ms)
+        found.numbers(where, wanted, record.numbers)
     for kind in ROLLING:
         # Shards move their windows one after the other: facts that lie in all of them must show.
         spans = [(r.start_minute, r.end_minute) for (of, _), r in rolling.items() if of == kind]
         now = expected.window(kind, minute)
         starts, ends = zip((now.start_minute, now.end_minute), *spans, strict=True)
         common = Window(kind, max(s or 0 for s in starts), min(e or 0 for e in ends))
-        for scope in expected.scopes:
-            if (kind, scope) not in rolling and (numbers := expected.numbers(scope, common)):
-                where = key_of(BASIS, common, scope, expected.zone).decode()
+        for subject in expected.subjects:
+            if (kind, subject) not in rolling and (
+                numbers := expected.wanted(subject, common, None)
+            ):
+                where = key_of(subject.basis, common, subject.scope, expected.zone).decode()
                 found.numbers(where, numbers, None)
 
 
 def _compare_span(
-    where: str, window: Window, record: Shown, expected: Expected, found: Comparison
+    where: str,
+    subject: Subject,
+    window: Window,
+    record: View,
+    expected: Expected,
+    found: Comparison,
 ) -> None:
     if (record.start_minute, record.end_minute) != (window.start_minute, window.end_minute):
         got = f"{record.start_minute} to {record.end_minute}"
         wanted = f"minutes {window.start_minute} to {window.end_minute}"
         found.add(f"{where} window", wanted, got)
-    scope = parse_key(where.encode()).scope
-    found.numbers(where, expected.numbers(scope, window), record.numbers)
+    _compare_state(where, window, record, found)
+    wanted_numbers = expected.wanted(subject, window, record.complete_until_ms)
+    found.numbers(where, wanted_numbers, record.numbers)
 
 
-def _shown(key: bytes, value: bytes, found: Comparison) -> Shown | None:
-    try:
-        return shown_by_record(value)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        found.add(key.decode("utf-8", "replace"), "a record of KPIs", f"{error!r:.80}")
-        return None
-
-
-def shown_by_record(value: bytes) -> Shown:
-    """Return what a value of leadgen.kpis.v1 says.
-
-    Raises:
-        ValueError, KeyError, TypeError or AttributeError: if it is no such value.
-    """
-    told: dict[str, Any] = json.loads(value, parse_float=str)
-    facts = {
-        name: micros_of(fact) if isinstance(fact, str) else int(fact)
-        for name, fact in told["facts"].items()
-    }
-    kpis: dict[str, Value] = {
-        name: Undefined(kpi["undefined_reason"])
-        if kpi["value"] is None
-        else micros_of(str(kpi["value"]))
-        for name, kpi in told["kpis"].items()
-    }
-    window = told["window"]
-    return Shown(_minute(window["start"]), _minute(window["end"]), Numbers(facts, kpis))
-
-
-def complete_until_ms(value: bytes) -> int | None:
-    """Return up to when everything was counted when a record was written, None if it does not say."""
-    try:
-        text = json.loads(value)["complete_until"]
-        return round(datetime.fromisoformat(text).timestamp() * 1000)
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _parsed(key: bytes) -> Key | None:
-    try:
-        return parse_key(key)
-    except ValueError:
-        return None
-
-
-def _minute(text: str | None) -> int | None:
-    return None if text is None else int(datetime.fromisoformat(text).timestamp()) // 60
+def _compare_state(where: str, window: Window, record: View, found: Comparison) -> None:
+    """Look at the state of windows that never end; that of the others is compared with the ledger."""
+    if window.kind in _WITHOUT_END and (record.state, record.revision) != (PROVISIONAL, 0):
+        found.add(f"{where} state", PROVISIONAL, f"{record.state} {record.revision}")
 
 
 # ----------------------------------------------------------------------------- Redis
 
 
-Hashes = Mapping[tuple[Scope, str], Mapping[str, str]]
-"""The fields of every hash by scope and slot; empty where there is none."""
+Hashes = Mapping[tuple[Subject, str], Mapping[str, str]]
+"""The fields of every hash by subject and slot; empty where there is none."""
 
 
 def compare_hashes(expected: Expected, hashes: Hashes, minute: int, found: Comparison) -> None:
@@ -279,82 +298,83 @@ def compare_hashes(expected: Expected, hashes: Hashes, minute: int, found: Compa
 
     A hash of a window that is over is passed over: it is about to move, or nobody publishes.
     """
-    shown = {place: _shown_by_hash(place, fields, found) for place, fields in hashes.items()}
+    shown = {
+        (subject, slot): readable(
+            hash_name(slot, subject.scope, subject.basis),
+            fields,
+            view_of_hash,
+            "a hash of KPIs",
+            found,
+        )
+        for (subject, slot), fields in hashes.items()
+        if fields
+    }
+    ends = {slot: window.end_minute for slot, window in expected.spans.slots(minute)}
     is_live = any(
-        record is not None and record.end_minute == expected.window(slot, minute).end_minute
+        record is not None and slot == "last_1h" and record.end_minute == ends[slot]
         for (_, slot), record in shown.items()
-        if slot == "last_1h"
     )
-    for place in {*shown, *((scope, slot) for scope in expected.scopes for slot in SLOTS)}:
-        scope, slot = place
-        record = shown.get(place)
+    every = {*hashes, *((subject, slot) for subject in expected.subjects for slot in SLOTS)}
+    for subject, slot in every:
+        record = shown.get((subject, slot))
         window = expected.window(slot, minute)
         if record is not None and slot in ROLLING:
             window = Window(slot, record.start_minute, record.end_minute)
         is_current = record is not None and record.start_minute == window.start_minute
         # Only who publishes now can be asked for hashes of windows that began just now.
         if is_current or slot == LIFETIME or is_live:
-            numbers = record.numbers if record is not None and is_current else None
-            found.numbers(hash_name(slot, scope), expected.numbers(scope, window), numbers)
+            until_ms = record.complete_until_ms if record is not None else None
+            found.numbers(
+                hash_name(slot, subject.scope, subject.basis),
+                _in_hash(expected.wanted(subject, window, until_ms)),
+                record.numbers if record is not None and is_current else None,
+            )
 
 
-def _shown_by_hash(
-    place: tuple[Scope, str], fields: Mapping[str, str], found: Comparison
-) -> Shown | None:
-    if not fields:
+def _in_hash(wanted: Wanted | None) -> Wanted | None:
+    """Leave out what a hash has no room for: histograms and intervals."""
+    if wanted is None:
         return None
-    try:
-        return shown_by_hash(fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        found.add(hash_name(place[1], place[0]), "a hash of KPIs", f"{error!r:.80}")
-        return None
-
-
-def shown_by_hash(fields: Mapping[str, str]) -> Shown:
-    """Return what a Redis hash says.
-
-    Raises:
-        ValueError, KeyError, TypeError or AttributeError: if it is no such hash.
-    """
-    facts: Facts = {}
-    undefined: dict[str, str] = json.loads(fields["_undefined"])
-    kpis: dict[str, Value] = {name: Undefined(reason) for name, reason in undefined.items()}
-    for name, text in fields.items():
-        if name.startswith("_"):
-            continue
-        if name in AMOUNTS:
-            facts[name] = micros_of(text)
-        elif "." in text:
-            # KPIs always have a point, facts that are no amounts never do.
-            kpis[name] = micros_of(text)
-        else:
-            facts[name] = int(text)
-    return Shown(_minute(fields.get("_start")), _minute(fields.get("_end")), Numbers(facts, kpis))
+    facts, kpis = wanted.numbers
+    return wanted._replace(
+        numbers=Numbers(
+            {name: fact for name, fact in facts.items() if not name.startswith(_HISTOGRAM)},
+            {name: kpi._replace(interval=None) for name, kpi in kpis.items()},
+        )
+    )
 
 
 # ----------------------------------------------------------------------------- rejects
 
 
-def compare_rejects(
-    where: str,
-    required: Collection[RejectPlace],
-    allowed: Collection[RejectPlace],
-    got: Counter[RejectPlace],
-    found: Comparison,
-) -> None:
-    """Compare what was refused, each exactly once.
+class WantedRejects(NamedTuple):
+    """What may be refused.
 
-    Args:
-        where: The name of the topic of rejects.
+    Attributes:
         required: What must be there.
+        one_of: Of each of these exactly one must be there: whichever was read first.
         allowed: What may be there: orphans are decided some time after they are known.
-        got: What is there, and how often.
-        found: Takes the differences.
     """
-    for place in sorted({*required} - got.keys()):
+
+    required: Collection[RejectPlace]
+    one_of: Collection[Collection[RejectPlace]]
+    allowed: Collection[RejectPlace]
+
+
+def compare_rejects(
+    where: str, wanted: WantedRejects, got: Counter[RejectPlace], found: Comparison
+) -> None:
+    """Compare what was refused, each exactly once; `where` is the name of the topic of rejects."""
+    for place in sorted({*wanted.required} - got.keys()):
         found.add(f"{where} {_place_text(place)}", place[3], NOTHING)
+    for places in wanted.one_of:
+        times = sum(got[place] for place in places)
+        if times != 1:
+            first = min(places)
+            told = f"{times} times" if times else NOTHING
+            found.add(f"{where} {_place_text(first)}", f"{first[3]} once", told)
     for place, times in sorted(got.items()):
-        if place not in allowed:
+        if place not in wanted.allowed:
             found.add(f"{where} {_place_text(place)}", NOTHING, place[3])
         elif times > 1:
             found.add(f"{where} {_place_text(place)}", f"{place[3]} once", f"{times} times")
@@ -366,6 +386,10 @@ def _place_text(place: RejectPlace) -> str:
 
 
 # ----------------------------------------------------------------------------- texts
+
+
+def _text(key: bytes) -> str:
+    return key.decode("utf-8", "replace")
 
 
 def _summary(numbers: Numbers | None) -> str:
@@ -382,7 +406,15 @@ def _fact_text(name: str, fact: int | None) -> str:
     return amount_text(fact) if name in AMOUNTS else str(fact)
 
 
-def _kpi_text(kpi: Value | None) -> str:
+def _kpi_text(kpi: Shown | None) -> str:
     if kpi is None:
         return NOTHING
-    return f"null ({kpi.reason})" if isinstance(kpi, Undefined) else decimal_text(kpi)
+    if isinstance(kpi.value, Undefined):
+        return f"null ({kpi.value.reason})"
+    text = decimal_text(kpi.value)
+    if kpi.is_partial:
+        text += " (partial)"
+    if kpi.interval is not None:
+        low, high = map(decimal_text, kpi.interval)
+        text += f" [{low}, {high}]"
+    return text

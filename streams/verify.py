@@ -15,24 +15,27 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kpis.calendar import MINUTE_MS, Calendar
 from kpis.catalog import Catalog
-from kpis.facts import Scope
-from kpis.fold import Fold, FoldResult, Reject
-from kpis.journeys import Funnel
-from kpis.retention import Buckets, Retention
+from kpis.facts import BASES, Scope, Subject
+from kpis.fold import Fold
+from kpis.fold_entities import Reject
+from kpis.leads import Funnel
 from streams.clock import Clock, SystemClock
 from streams.comparison import (
     Comparison,
     Expected,
+    Hashes,
     RejectPlace,
+    WantedRejects,
     compare_hashes,
     compare_records,
     compare_rejects,
-    complete_until_ms,
 )
+from streams.ledger_comparison import Ledger, compare_ledger
 from streams.problems import Problem, kafka_unreachable
 from streams.publishers import SLOTS
 from streams.publishers.redis_hashes import SCOPES_KEY, hash_name, scope_of_member
 from streams.settings import Settings
+from streams.shown import complete_until_ms
 from streams.top import redis_client
 from streams.topics import CREATE, Topics, describe, topics_of
 from streams.transport import Batch
@@ -44,9 +47,7 @@ STALLED_SECONDS: Final = 30.0
 
 _PAUSE_SECONDS: Final = 0.5
 _RECORDS_PER_POLL: Final = 500
-_SCOPES_PER_PIPELINE: Final = 200
-_DAY_MINUTES: Final = 24 * 60
-_DAY_MS: Final = _DAY_MINUTES * MINUTE_MS
+_SCOPES_PER_PIPELINE: Final = 100
 
 Take = Callable[[TopicPartition, Any], None]
 
@@ -82,20 +83,16 @@ class Verifier:
         self._topics: Topics = topics_of(settings)
         self._console = console
         self._clock = clock
-        keep = settings.retention
-        retention = Retention(
-            keep.minute_hours * 60, keep.hour_days * _DAY_MINUTES, keep.day_days * _DAY_MINUTES
-        )
-        calendar = Calendar(settings.time_zone)
-        self._buckets = Buckets(calendar, retention)
-        self._catalog = Catalog(settings.funnel.stages)
+        self._known: dict[int, Expected] = {}
+        self._catalog = Catalog(settings.funnel.stages, settings.cohort.horizon_days)
         self._fold = Fold(
             settings.rules(),
             Funnel(settings.funnel.stages, settings.funnel.skipped == "imply"),
-            calendar,
-            retention,
-            settings.park.days * _DAY_MS,
-            settings.clicks.keep_days * _DAY_MS,
+            Calendar(settings.time_zone),
+            settings.retention_rule(),
+            settings.park_ms,
+            settings.keep_ms,
+            settings.horizon_ms,
         )
 
     async def run(self) -> int:
@@ -126,8 +123,9 @@ class Verifier:
     # ------------------------------------------------------------------------- inputs
 
     async def _places(self) -> list[TopicPartition]:
-        """Return the partitions of the inputs and of the two topics that are compared."""
-        names = {*self._topics.inputs.values(), self._topics.kpis, self._topics.rejects}
+        """Return the partitions of the inputs and of the three topics that are compared."""
+        topics = self._topics
+        names = {*topics.inputs.values(), topics.kpis, topics.windows, topics.rejects}
         places = []
         for state in await describe(self._settings):
             if state.spec.name in names:
@@ -171,45 +169,72 @@ class Verifier:
 
     async def _settle(self) -> Comparison:
         """Compare until everything agrees; a worker may be about to publish its last numbers."""
-        now_ms = self._clock.now_ms()
-        result = self._fold.result(now_ms)
-        expected = Expected(
-            result, self._catalog, self._settings.channels.expects_cost, self._buckets
-        )
         deadline = self._clock.monotonic_seconds() + self._settle_seconds
         while True:
-            found = await self._compare(expected, result)
+            found = await self._compare()
             left_seconds = deadline - self._clock.monotonic_seconds()
             if not found.differences or left_seconds <= 0:
                 return found
             await asyncio.sleep(min(_PAUSE_SECONDS, left_seconds))
 
-    async def _compare(self, expected: Expected, result: FoldResult) -> Comparison:
-        found = Comparison()
+    async def _compare(self) -> Comparison:
+        """Compare once, with bills for a time to come booked as far as they may be."""
         await self._outputs.read(self._clock)
-        self._compare_rejects(result, found)
+        # Who books goes ahead of who says how far everything has got: by less than a minute.
+        until = (self._outputs.complete_until_ms or 0) // MINUTE_MS
+        booked = (until, until + 1) if self._fold.has_running_bills else (0,)
+        possible = [self._expected(booked_minute) for booked_minute in booked]
         minute = self._clock.now_ms() // MINUTE_MS
-        compare_records(expected, self._outputs.records(found), minute, found)
-        if self._settings.redis.is_on:
-            async with redis_client(self._settings) as redis:
-                minute = self._clock.now_ms() // MINUTE_MS
-                hashes = await read_hashes(redis, expected.scopes)
-                compare_hashes(expected, hashes, minute, found)
+        hashes = await self._hashes(possible[-1].subjects)
+        tried = [self._compare_with(expected, minute, hashes) for expected in possible]
+        return min(tried, key=lambda found: len(found.differences))
+
+    def _expected(self, booked_minute: int) -> Expected:
+        expected = self._known.get(booked_minute)
+        if expected is None:
+            expects_cost = self._settings.channels.expects_cost
+            result = self._fold.result(None, booked_minute)
+            expected = Expected(result, self._catalog, expects_cost, self._settings.horizon_ms)
+            # What is booked goes on: of the minutes before, the last two may be asked for again.
+            recent = list(self._known.items())[-2:]
+            self._known = {**dict(recent), booked_minute: expected}
+        return expected
+
+    async def _hashes(self, subjects: Collection[Subject]) -> Hashes | None:
+        if not self._settings.redis.is_on:
+            return None
+        async with redis_client(self._settings) as redis:
+            return await read_hashes(redis, {subject.scope for subject in subjects})
+
+    def _compare_with(self, expected: Expected, minute: int, hashes: Hashes | None) -> Comparison:
+        found = Comparison()
+        self._compare_rejects(found)
+        records = self._outputs.records(found)
+        compare_records(expected, records, minute, found)
+        ledger, until_ms = self._outputs.ledger(), self._outputs.complete_until_ms
+        compare_ledger(expected, ledger, records, until_ms, found)
+        if hashes is not None:
+            compare_hashes(expected, hashes, minute, found)
         return found
 
-    def _compare_rejects(self, result: FoldResult, found: Comparison) -> None:
+    def _compare_rejects(self, found: Comparison) -> None:
         # A mark that a record shows has gone through every shard before: its orphans are told.
-        required = [one for one in result.rejects if not one.reason.startswith("orphan_")]
+        mismatches = [self._full(events) for events in self._fold.mismatches()]
+        one_of = [places for places in mismatches if len(places) > 1]
+        required = {place for places in mismatches if len(places) == 1 for place in places}
+        refused = self._full(self._fold.refused)
         if (until_ms := self._outputs.complete_until_ms) is not None:
-            required += self._fold.orphans(until_ms)
-        compare_rejects(
-            self._topics.rejects,
+            required |= self._full(self._fold.orphans(until_ms))
+        has_lost = self._outputs.has_lost_rejects
+        wanted = WantedRejects(
             # The first rejects may have left the topic, which keeps them for some time only.
-            () if self._outputs.has_lost_rejects else self._full(required),
-            self._full(result.rejects) | self._full(self._fold.orphans(self._clock.now_ms())),
-            self._outputs.rejects,
-            found,
+            required=() if has_lost else refused | required,
+            one_of=() if has_lost else one_of,
+            allowed=refused
+            | self._full(self._fold.possible_mismatches())
+            | self._full(self._fold.orphans(self._clock.now_ms())),
         )
+        compare_rejects(self._topics.rejects, wanted, self._outputs.rejects, found)
 
     def _full(self, rejects: Collection[Reject]) -> set[RejectPlace]:
         names = self._topics.inputs
@@ -241,13 +266,15 @@ class Verifier:
 
 
 class _Outputs:
-    """The last record of each key of leadgen.kpis.v1, and all rejects; reads on where it stopped."""
+    """The last record of each key of leadgen.kpis.v1, the ledger and all rejects; reads on where it stopped."""
 
     def __init__(self, consumer: Any, topics: Topics) -> None:
         self._consumer = consumer
         self._topics = topics
         self._places: list[TopicPartition] = []
         self._latest: dict[tuple[int, bytes], bytes] = {}
+        self._ledger: list[tuple[bytes, bytes]] = []
+        self._has_lost_ledger = False
         self.rejects: Counter[RejectPlace] = Counter()
         self.has_lost_rejects = False
         self.complete_until_ms: int | None = None
@@ -258,6 +285,9 @@ class _Outputs:
         starts = await _seek_to_start(self._consumer, places)
         self.has_lost_rejects = any(
             start for tp, start in starts.items() if tp.topic == self._topics.rejects
+        )
+        self._has_lost_ledger = any(
+            start for tp, start in starts.items() if tp.topic == self._topics.windows
         )
 
     async def read(self, clock: Clock) -> None:
@@ -275,9 +305,16 @@ class _Outputs:
             records[key] = value
         return records
 
+    def ledger(self) -> Ledger:
+        """Return the ledger; each key lives in one partition, whose order is kept."""
+        return Ledger(self._ledger, is_whole=not self._has_lost_ledger)
+
     def _take(self, tp: TopicPartition, record: Any) -> None:
         if tp.topic == self._topics.rejects:
             self._take_reject(record)
+            return
+        if tp.topic == self._topics.windows:
+            self._ledger.append((record.key or b"", record.value or b""))
             return
         place = (tp.partition, record.key or b"")
         if record.value is None:
@@ -297,18 +334,21 @@ class _Outputs:
         self.rejects[place] += 1
 
 
-async def read_hashes(
-    redis: Redis, scopes: Collection[Scope]
-) -> dict[tuple[Scope, str], dict[str, str]]:
+async def read_hashes(redis: Redis, scopes: Collection[Scope]) -> Hashes:
     """Return every hash of `scopes` and of those that Redis names; empty where there is none."""
     members = await redis.zrange(SCOPES_KEY, 0, -1)
     known = list({*scopes, *(scope_of_member(str(member)) for member in members)})
-    hashes: dict[tuple[Scope, str], dict[str, str]] = {}
+    hashes: dict[tuple[Subject, str], dict[str, str]] = {}
     for first in range(0, len(known), _SCOPES_PER_PIPELINE):
-        places = [(s, slot) for s in known[first : first + _SCOPES_PER_PIPELINE] for slot in SLOTS]
+        places = [
+            (Subject(basis, scope), slot)
+            for scope in known[first : first + _SCOPES_PER_PIPELINE]
+            for basis in BASES
+            for slot in SLOTS
+        ]
         async with redis.pipeline(transaction=False) as pipeline:
-            for scope, slot in places:
-                pipeline.hgetall(hash_name(slot, scope))
+            for subject, slot in places:
+                pipeline.hgetall(hash_name(slot, subject.scope, subject.basis))
             hashes.update(zip(places, await pipeline.execute(), strict=True))
     return hashes
 
