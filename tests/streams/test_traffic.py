@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import cache
 from itertools import islice, pairwise, takewhile
 from random import Random
 from typing import Any
@@ -52,6 +53,7 @@ def expected_refusal(record: Record) -> str | None:
 BUSY = [replace(c, click_ratio=0.6, lead_ratio=0.5) for c in CAMPAIGNS]
 
 
+@cache
 def many_outcomes(count: int = 60_000, **changes: Any) -> list[Record]:
     """Return records with every kind of event: short cycles, few impressions for each lead."""
     usual: dict[str, Any] = {"campaigns": BUSY, "cycle_ms": 60_000, "cost_every_ms": 20_000}
