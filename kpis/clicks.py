@@ -30,24 +30,33 @@ class FirstClick(Struct, frozen=True, array_like=True, gc=False):
     content: int
 
 
+class Earlier(Struct, frozen=True, array_like=True, gc=False):
+    """A click that was forgotten before the one that counts now began."""
+
+    timestamp_ms: int
+    attribution: Attribution
+
+
 class Click(Struct, array_like=True):
     """One `click_id` while it is remembered.
 
     `timestamp_ms` is the smallest of its clicks' records, `voided_ms` are those of its voids, as far
-    as they matter, ascending. `asks` are the leads that ask, with the timestamps of their creations.
+    as they matter, ascending. `asks` are the leads that ask, with the timestamps of their creations;
+    who means one of the `earlier` clicks with this id may ask after the next one was read.
     """
 
     first: FirstClick | None = None
     timestamp_ms: int | None = None
     voided_ms: list[int] = []
     asks: dict[str, int] = {}
+    earlier: list[Earlier] = []
 
 
 def begins_anew(click: Click, timestamp_ms: int, keep_ms: int) -> bool:
     """Return whether a click with this timestamp finds the known one forgotten.
 
-    What the forgotten one counts and answered then stays: `take_click` replaces it, and the caller
-    must not take its contribution back.
+    What the forgotten one counts then stays: `take_click` replaces it, and the caller must not take
+    its contribution back.
     """
     return click.timestamp_ms is not None and timestamp_ms >= click.timestamp_ms + keep_ms
 
@@ -86,9 +95,13 @@ def ask_click(click: Click, lead_id: str, timestamp_ms: int) -> None:
 
 def answer(click: Click, lead_id: str, keep_ms: int, park_ms: int) -> Attribution | None:
     """Return what the click answers a lead that asked; None if it is not known to that lead."""
-    if click.first is None or not _is_known(click, click.asks[lead_id], keep_ms, park_ms):
+    asked_ms = click.asks[lead_id]
+    for earlier in click.earlier:
+        if _is_known(earlier.timestamp_ms, asked_ms, keep_ms, park_ms):
+            return earlier.attribution
+    if click.first is None or not _is_known(click.timestamp_ms, asked_ms, keep_ms, park_ms):
         return None
-    return Attribution(click.first.channel, click.first.campaign_id)
+    return _attribution(click.first)
 
 
 def answers(click: Click, keep_ms: int, park_ms: int) -> dict[str, Attribution | None]:
@@ -104,8 +117,8 @@ def forget_ms(click: Click, keep_ms: int, park_ms: int) -> int:
     # A click at the very end of the wait would still be in time.
     ends += (
         asked_ms + park_ms + 1
-        for asked_ms in click.asks.values()
-        if not _is_known(click, asked_ms, keep_ms, park_ms)
+        for lead_id, asked_ms in click.asks.items()
+        if answer(click, lead_id, keep_ms, park_ms) is None
     )
     return max(ends, default=0)
 
@@ -122,9 +135,12 @@ def click_contribution(click: Click, keep_ms: int) -> Contribution:
     return result
 
 
-def _is_known(click: Click, asked_ms: int, keep_ms: int, park_ms: int) -> bool:
-    at_ms = click.timestamp_ms
+def _is_known(at_ms: int | None, asked_ms: int, keep_ms: int, park_ms: int) -> bool:
     return at_ms is not None and at_ms - park_ms <= asked_ms < at_ms + keep_ms
+
+
+def _attribution(first: FirstClick) -> Attribution:
+    return Attribution(first.channel, first.campaign_id)
 
 
 def _is_void(click: Click, keep_ms: int) -> bool:
@@ -142,9 +158,8 @@ def _without_needless(voided_ms: list[int], keep_ms: int) -> list[int]:
 
 
 def _forget(click: Click, timestamp_ms: int, keep_ms: int) -> None:
-    known_ms = click.timestamp_ms
+    if click.first is not None and click.timestamp_ms is not None:
+        forgotten = Earlier(click.timestamp_ms, _attribution(click.first))
+        click.earlier = [*click.earlier, forgotten]
     click.first = click.timestamp_ms = None
     click.voided_ms = [v for v in click.voided_ms if v > timestamp_ms - keep_ms]
-    if known_ms is not None:
-        # Who was answered keeps the answer; who came too late may be in time now.
-        click.asks = {k: asked for k, asked in click.asks.items() if asked >= known_ms + keep_ms}

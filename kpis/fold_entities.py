@@ -158,12 +158,16 @@ class Entities:
         for lead_id in {**self._leads, **states, **merged}:
             if pointers.root(lead_id) != lead_id:
                 continue
-            lead = self._lead(lead_id, states)
+            lead = self._attributed_lead(lead_id, states)
             for origin_id in merged.get(lead_id, ()):
-                join(lead, origin_id, journey_of(self._lead(origin_id, states)))
-            if (wanted := wanted_click(lead)) is not None:
-                attach_click(lead, wanted.click_id, self._attribution(wanted))
+                join(lead, origin_id, journey_of(self._attributed_lead(origin_id, states)))
             yield lead_contribution(lead, self._funnel, self._horizon_ms, is_root=True)
+
+    def _attributed_lead(self, lead_id: str, states: _States) -> Lead:
+        lead = self._lead(lead_id, states)
+        if (wanted := wanted_click(lead)) is not None:
+            attach_click(lead, wanted.click_id, self._attribution(wanted))
+        return lead
 
     def _pointers(self) -> Pointers:
         pointers = Pointers()

@@ -111,11 +111,13 @@ class _Writing:
         }
 
     def journey(self, journey: Journey) -> tuple[object, ...]:
+        told = () if journey.told is None else (journey.told.channel, journey.told.campaign_id)
         return (
             self.creation(journey.created),
             self.distance(journey.created_timestamp_ms),
             self.moves(journey.moves),
             self.sales(journey.sales),
+            *told,
         )
 
 
@@ -202,12 +204,13 @@ class _Reading:
             stands,
         )
 
-    def journey(self, created: Any, timestamp: int, moves: Any, sales: Any) -> Journey:
+    def journey(self, created: Any, timestamp: int, moves: Any, sales: Any, *told: str) -> Journey:
         return Journey(
             self.creation(created),
             self.base_ms + timestamp,
             self.moves(moves),
             self.sales(sales),
+            Attribution(*told) if told else None,
         )
 
 

@@ -85,20 +85,21 @@ class Corrected(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Journey(Struct, frozen=True, array_like=True):
-    """What a merged lead tells the one that it became part of."""
+    """What a merged lead tells the one that it became part of; `told` is what its click answered."""
 
     created: Creation
     created_timestamp_ms: int
     moves: list[Move]
     sales: dict[str, SaleState]
+    told: Attribution | None = None
 
 
 class Lead(Struct, array_like=True):
     """One `lead_id`; `created_timestamp_ms` is the smallest of its `created` records.
 
     `channel` and `campaign_id` are the latest updates of each, `merged` the lead it became part of.
-    `joined` are the journeys of the leads that became part of this one; `clicks` is what clicks
-    answered.
+    `joined` are the journeys of the leads that became part of this one; `clicks` is what the clicks
+    that its creations named answered.
     """
 
     created: Creation | None = None
@@ -241,7 +242,13 @@ def journey_of(lead: Lead) -> Journey | None:
     """Return what the lead brings along if it is merged: what is its own; None before it is created."""
     if lead.created is None or lead.created_timestamp_ms is None:
         return None
-    return Journey(lead.created, lead.created_timestamp_ms, list(lead.moves), dict(lead.sales))
+    return Journey(
+        lead.created,
+        lead.created_timestamp_ms,
+        list(lead.moves),
+        dict(lead.sales),
+        _told(lead, lead.created),
+    )
 
 
 def pointer(lead: Lead) -> str | None:
@@ -250,9 +257,13 @@ def pointer(lead: Lead) -> str | None:
 
 
 def wanted_click(lead: Lead) -> Wanted | None:
-    """Return the click that decides where the lead counts; None if it has a channel or no click."""
-    created, timestamp_ms = _effective(lead)
-    if created is None or created.click_id is None or lead.channel is not None:
+    """Return the click that the lead's own creation names; None if that has a channel or no click.
+
+    A lead asks for itself at once, whatever it is merged or updated to: the lead that it may become
+    part of one day would find the click forgotten.
+    """
+    created, timestamp_ms = lead.created, lead.created_timestamp_ms
+    if created is None or timestamp_ms is None or created.click_id is None:
         return None
     return Wanted(created.click_id, timestamp_ms)
 
@@ -273,20 +284,26 @@ def current_stage(lead: Lead) -> str | None:
     return created.initial_stage if last is None else last.to_stage
 
 
-def _effective(lead: Lead) -> tuple[Creation | None, int]:
-    """Return the earliest of the lead's own creation and the joined ones, and its timestamp."""
-    created, timestamp_ms = lead.created, lead.created_timestamp_ms or 0
+def _told(lead: Lead, created: Creation | None) -> Attribution | None:
+    """Return what the click that the lead's own creation names answered, None without an answer."""
+    if created is None or created.click_id is None:
+        return None
+    return lead.clicks.get(created.click_id)
+
+
+def _effective(lead: Lead) -> tuple[Creation | None, Attribution | None]:
+    """Return the earliest of the lead's own creation and the joined ones, and what its click answered."""
+    created, told = lead.created, _told(lead, lead.created)
     for journey in lead.joined.values():
         if created is None or journey.created.order < created.order:
-            created, timestamp_ms = journey.created, journey.created_timestamp_ms
-    return created, timestamp_ms
+            created, told = journey.created, journey.told
+    return created, told
 
 
-def _attribution(lead: Lead, created: Creation) -> Attribution:
+def _attribution(lead: Lead, created: Creation, told: Attribution | None) -> Attribution:
     channel = created.channel if lead.channel is None else lead.channel.value
     campaign_id = created.campaign_id if lead.campaign_id is None else lead.campaign_id.value
     if channel is None:
-        told = None if created.click_id is None else lead.clicks.get(created.click_id)
         if told is not None:
             return told
         channel = UNATTRIBUTED
@@ -331,10 +348,10 @@ def lead_contribution(
     result: Contribution = {}
     if not is_root:
         return result
-    created, _ = _effective(lead)
+    created, told = _effective(lead)
     sales = _all_sales(lead)
     if created is not None:
-        attribution = _attribution(lead, created)
+        attribution = _attribution(lead, created, told)
         counting = _Counting(
             result, attribution.channel, attribution.campaign_id, created.order.at_ms
         )

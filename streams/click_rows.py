@@ -58,12 +58,10 @@ class ClickRows(Rows[Click, _Shown]):
             taken.because(causes_of(event))
             return void_click(taken.entity, timestamp_ms, self._keep_ms)
         if begins_anew(taken.entity, timestamp_ms, self._keep_ms):
-            # What it counted and answered until now stays.
+            # What it counted until now stays.
             self._settle(key, taken)
-            outcome = take_click(taken.entity, event, timestamp_ms, self._keep_ms)
-            taken.before = _Shown({}, dict.fromkeys(taken.entity.asks), 0)
-        else:
-            outcome = take_click(taken.entity, event, timestamp_ms, self._keep_ms)
+            taken.before = self._show(key, taken.entity)._replace(contribution={})
+        outcome = take_click(taken.entity, event, timestamp_ms, self._keep_ms)
         taken.because(causes_of(event))
         return outcome
 

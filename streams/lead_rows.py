@@ -2,10 +2,9 @@
 
 from typing import Final, NamedTuple
 
-from msgspec import msgpack
-
 from kpis.contributions import Contribution, correction
 from kpis.events import LeadCreated, LeadStageChanged
+from kpis.lead_rows import decode_lead, encode_lead
 from kpis.leads import (
     Journey,
     Lead,
@@ -62,7 +61,7 @@ class LeadRows(Rows[Lead, _Shown]):
     """
 
     def __init__(self, work: Work, parking: Parking) -> None:
-        super().__init__(work, msgpack.Decoder(Lead).decode)
+        super().__init__(work, decode_lead, encode_lead)
         self._parking = parking
         self._pointers = Pointers()
         self._park_ms = work.deployment.park_ms

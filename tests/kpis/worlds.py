@@ -263,15 +263,15 @@ def at_once(events: Iterable[Told]) -> Contribution:
         if sale.created is not None and sale.created.lead_id is not None:
             lead = leads.setdefault(sale.created.lead_id, Lead())
             attach_sale(lead, sale_id, state_for_lead(sale, convert))
-    for lead_id, root in roots.items():
-        if root != lead_id:
-            join(leads.setdefault(root, Lead()), lead_id, journey_of(leads[lead_id]))
     for lead_id, lead in leads.items():
         wanted = wanted_click(lead)
         click = clicks.get(wanted.click_id) if wanted else None
         if wanted and click:
             ask_click(click, lead_id, wanted.timestamp_ms)
             attach_click(lead, wanted.click_id, answer(click, lead_id, KEEP_MS, PARK_MS))
+    for lead_id, root in roots.items():
+        if root != lead_id:
+            join(leads.setdefault(root, Lead()), lead_id, journey_of(leads[lead_id]))
     of_leads = (
         lead_contribution(lead, FUNNEL, HORIZON_MS, is_root=roots.get(lead_id, lead_id) == lead_id)
         for lead_id, lead in leads.items()
