@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from kpis.catalog import Catalog
 from streams.app import deployment_of, shard_factory
 from streams.clock import ManualClock
-from streams.messages import Delta, decode_delta, decode_envelope
+from streams.messages import Delta, decode_envelope, decode_merge_item
 from streams.metrics import Metrics
 from streams.outbox import Encoded
 from streams.publishers import ScopeView
@@ -201,8 +201,8 @@ def deltas(broker: Broker, topics: Topics = TOPICS) -> Iterable[Delta]:
     """Return every committed delta."""
     for written in broker.records(topics.deltas):
         if written.value is not None:
-            for item in decode_envelope(written.value).items:
-                yield decode_delta(item)
+            items = (decode_merge_item(raw) for raw in decode_envelope(written.value).items)
+            yield from (item for item in items if isinstance(item, Delta))
 
 
 def counted(broker: Broker) -> int:
