@@ -178,7 +178,9 @@ class Cells:
         total = self._sums.get(grain, {}).get(window)
         if total is None:
             total = self._summed(window)
-            self._sums.setdefault(grain, {})[window] = total
+            # Most scopes are quiet: remembering that there is nothing would cost more than looking.
+            if total.facts or total.sketch:
+                self._sums.setdefault(grain, {})[window] = total
         return total
 
     def _summed(self, window: Window) -> "_Sum":

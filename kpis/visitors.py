@@ -15,6 +15,8 @@ AVAILABLE: Final = find_spec("datasketches") is not None
 """Whether visitors can be counted here."""
 
 _LG_K: Final = 14
+_REGISTERS: Final = 1 << _LG_K
+"""A large sketch has a byte for each of these; a small one is a list of its visitors' hashes."""
 
 
 class MissingLibraryError(RuntimeError):
@@ -27,7 +29,7 @@ class Sketch:
     A few visitors take a few bytes, any number of them at most about 16 KiB here and 8 KiB as bytes.
     """
 
-    __slots__ = ("_count", "_union")
+    __slots__ = ("_count", "_is_unordered", "_union")
 
     def __init__(self, stored: bytes | None = None) -> None:
         """Make an empty sketch, or the one that `to_bytes` returned.
@@ -37,6 +39,7 @@ class Sketch:
         """
         self._union = _library().hll_union(_LG_K)
         self._count: int | None = 0
+        self._is_unordered = False
         if stored is not None:
             self.merge(stored)
 
@@ -57,6 +60,8 @@ class Sketch:
             if isinstance(visitors, bytes)
             else visitors._result()  # noqa: SLF001 - one of us
         )
+        # A union puts off work until it is asked, and would do it again for each copy.
+        self._union.get_estimate()
         if self._registers() == before:
             return False
         self._count = None
@@ -71,13 +76,12 @@ class Sketch:
     def estimate(self) -> int:
         """Return about how many different visitors there are; it does not depend on their order."""
         if self._count is None:
-            sketch = self._result()
-            # The usual estimate knows in which order visitors came. Merged with itself a sketch is
-            # the same set, but forgets the order.
-            union = _library().hll_union(_LG_K)
-            union.update(sketch)
-            union.update(sketch)
-            self._count = round(union.get_estimate())
+            if not self._is_unordered:
+                # The usual estimate knows in which order visitors came. Merged with itself a large
+                # sketch is the same set, but forgets the order from then on.
+                self._union.update(self._result())
+                self._is_unordered = len(self._registers()) > _REGISTERS
+            self._count = round(self._union.get_estimate())
         return self._count
 
     def _result(self) -> Any:
