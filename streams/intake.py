@@ -16,6 +16,7 @@ from kpis.events import (
 from kpis.facts import PERIOD
 from kpis.reading import Ignored, Refused, read, reject_value
 from kpis.retention import LIFETIME_BUCKET, Grain
+from kpis.visitors import AVAILABLE
 from kpis.volume import LATE_MS, VolumeCounter, volume_facts
 from streams.messages import MAY_WAIT, Deltas, Forwarded, entity_key, shard_of
 from streams.outbox import Outbox
@@ -156,8 +157,8 @@ class Intake:
         return True
 
     def _count_visit(self, event: VisitStarted) -> None:
-        if event.is_bot:
-            self._tally.remarked("bot_visit")
+        if event.is_bot or not AVAILABLE:
+            self._tally.remarked("bot_visit" if event.is_bot else "visit_without_sketches")
             return
         buckets = self._deployment.buckets
         day = buckets.start(Grain.DAY, event.envelope.occurred_ms // MINUTE_MS)
