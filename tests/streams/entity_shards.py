@@ -32,7 +32,7 @@ from streams.messages import (
 )
 from streams.metrics import Metrics
 from streams.outbox import Outbox, packed
-from streams.settings import load
+from streams.settings import Settings, load
 from streams.stages import Context
 from streams.tables import Table, tables_of
 from streams.tally import Tally
@@ -65,11 +65,11 @@ class Shard:
 class EntityShards:
     """All shards of a deployment, as far as entities are concerned."""
 
-    def __init__(self, partitions: int = 3) -> None:
+    def __init__(self, partitions: int = 3, settings: Settings = SETTINGS) -> None:
         self.partitions = partitions
         self.clock = ManualClock(NOW_MS)
         metrics = Metrics(CollectorRegistry(), "test")
-        self.deployment = deployment_of(SETTINGS, partitions, metrics, self.clock)
+        self.deployment = deployment_of(settings, partitions, metrics, self.clock)
         self.entities: list[list[bytes]] = [[] for _ in range(partitions)]
         self.merged: list[Envelope] = []
         self.told: list[list[Any]] = []
@@ -87,14 +87,16 @@ class EntityShards:
     def tell(self, topic: str, *events: dict[str, object], timestamp_ms: int = NOW_MS) -> None:
         """Forward events of a topic to their shards."""
         for event in events:
-            value = json.dumps(event).encode()
-            accepted = read(topic, value, timestamp_ms, self.deployment.rules).event
-            raw = value if isinstance(accepted, MAY_WAIT) else b""
-            entity_event: Any = accepted
-            item = Forwarded(entity_event, timestamp_ms, topic, 0, self._offset, raw)
+            self.forward(topic, json.dumps(event).encode(), timestamp_ms, self._offset)
             self._offset += 1
-            for target in self._targets(entity_event):
-                self._write("intake", 0, target, (), [item])
+
+    def forward(self, topic: str, value: bytes, timestamp_ms: int, offset: int) -> None:
+        """Forward the event in a record's value to its shard."""
+        event: Any = read(topic, value, timestamp_ms, self.deployment.rules).event
+        raw = value if isinstance(event, MAY_WAIT) else b""
+        item = Forwarded(event, timestamp_ms, topic, 0, offset, raw)
+        for target in self._targets(event):
+            self._write("intake", 0, target, (), [item])
 
     def _targets(self, event: Any) -> Sequence[int]:
         if isinstance(event, FxRateSet):
@@ -232,6 +234,11 @@ class EntityShards:
         """Return the latest that was told of each target, by the shard that was told."""
         told = ((shard, item) for shard, item in self.to_merge() if isinstance(item, TargetTold))
         return {(shard, item.key): item for shard, item in told}
+
+    def is_empty(self) -> bool:
+        """Tell whether no shard has a row that waits for anything."""
+        waiting = any(self.rows(prefix) for prefix in (b"a", b"c", b"d"))
+        return not waiting and not sum(shard.tally.parked for shard in self.shards)
 
     def rows(self, prefix: bytes) -> list[bytes]:
         """Return the keys of all rows that begin with `prefix`."""
