@@ -1,9 +1,19 @@
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpis.facts import AMOUNTS, Facts, add, additive_facts, difference
+from kpis.facts import (
+    AMOUNTS,
+    BASES,
+    COHORT,
+    FACT_LABELS,
+    Facts,
+    add,
+    additive_facts,
+    difference,
+)
 
 FUNNEL = ("visitor", "lead", "mql", "sql", "customer")
 
@@ -58,9 +68,29 @@ def test_a_funnel_has_its_own_facts_of_each_stage() -> None:
     assert "stage_entered.mql" not in names
 
 
-def test_no_fact_is_named_twice_and_derived_ones_are_not_stored() -> None:
-    names = additive_facts(FUNNEL)
+def test_a_cohorts_stages_are_those_from_lead_on_that_another_one_follows() -> None:
+    names = additive_facts(FUNNEL, COHORT)
+
+    assert [name for name in names if "." in name] == [
+        *("stage_entered.lead", "stage_entered.mql", "stage_entered.sql"),
+        *("reached.mql.lead", "reached.sql.mql", "reached.customer.sql"),
+        *("closed_from.lead", "closed_from.mql", "closed_from.sql"),
+    ]
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_no_fact_is_named_twice(basis: str) -> None:
+    names = additive_facts(FUNNEL, basis)
 
     assert len(names) == len(set(names))
-    assert "leads" not in names
-    assert set(names) & AMOUNTS == AMOUNTS - {"revenue_net"}
+    for name in names:
+        first, *rest = name.split(".")
+        assert len(rest) == len(FACT_LABELS.get(first, ()))
+
+
+def test_derived_facts_are_stored_on_the_cohort_basis_only() -> None:
+    period, cohort = ({*additive_facts(FUNNEL, basis)} for basis in BASES)
+
+    assert not {"leads", "revenue_net"} & period
+    assert {"leads", "revenue_net"} <= cohort
+    assert (period | cohort) & AMOUNTS == AMOUNTS
