@@ -74,7 +74,7 @@ class Reject(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Entity:
+class Entity:
     """The events of one lead or sale with their records' timestamps, in the order of reading."""
 
     created: list[tuple[LeadCreated | SaleCreated, int]] = field(default_factory=list)
@@ -97,8 +97,8 @@ class Entities:
         self._keep_ms = keep_ms
         self._horizon_ms = horizon_ms
         self._clicks: dict[str, list[tuple[int, ClickRecorded | ClickVoided]]] = {}
-        self._leads: dict[str, _Entity] = {}
-        self._sales: dict[str, _Entity] = {}
+        self._leads: dict[str, Entity] = {}
+        self._sales: dict[str, Entity] = {}
 
     def take(
         self, event: Event, timestamp_ms: int, topic: str, partition: int, offset: int
@@ -109,16 +109,16 @@ class Entities:
                 told = (timestamp_ms, event)
                 self._clicks.setdefault(str(event.click_id), []).append(told)
             case LeadCreated():
-                self._leads.setdefault(event.lead_id, _Entity()).created.append(
+                self._leads.setdefault(event.lead_id, Entity()).created.append(
                     (event, timestamp_ms)
                 )
             case SaleCreated():
-                self._sales.setdefault(event.sale_id, _Entity()).created.append(
+                self._sales.setdefault(event.sale_id, Entity()).created.append(
                     (event, timestamp_ms)
                 )
             case SaleAmended() | SaleRefunded() | SaleCancelled() | SaleVoided():
                 waiting = Waiting(event, timestamp_ms, topic, partition, offset, b"")
-                self._sales.setdefault(event.sale_id, _Entity()).told.append(waiting)
+                self._sales.setdefault(event.sale_id, Entity()).told.append(waiting)
             case (
                 LeadUpdated()
                 | LeadDisqualified()
@@ -128,7 +128,7 @@ class Entities:
                 | LeadStageChanged()
             ):
                 waiting = Waiting(event, timestamp_ms, topic, partition, offset, b"")
-                self._leads.setdefault(event.lead_id, _Entity()).told.append(waiting)
+                self._leads.setdefault(event.lead_id, Entity()).told.append(waiting)
             case _:
                 msg = f"event: expected one of a click, lead or sale, got {type(event).__name__}"
                 raise TypeError(msg)
@@ -147,9 +147,10 @@ class Entities:
         for clicks in self._clicks.values():
             for click in self._remembered(clicks):
                 yield click_contribution(click, self._keep_ms)
-        yield from self._lead_contributions(states)
+        yield from (contribution for _, contribution in self._lead_contributions(states))
 
-    def _lead_contributions(self, states: _States) -> Iterator[Contribution]:
+    def _lead_contributions(self, states: _States) -> Iterator[tuple[str, Contribution]]:
+        """Yield what each lead that was not merged into another one adds."""
         pointers = self._pointers()
         merged: dict[str, list[str]] = {}
         for lead_id in self._leads:
@@ -161,7 +162,8 @@ class Entities:
             lead = self._attributed_lead(lead_id, states)
             for origin_id in merged.get(lead_id, ()):
                 join(lead, origin_id, journey_of(self._attributed_lead(origin_id, states)))
-            yield lead_contribution(lead, self._funnel, self._horizon_ms, is_root=True)
+            contribution = lead_contribution(lead, self._funnel, self._horizon_ms, is_root=True)
+            yield lead_id, contribution
 
     def _attributed_lead(self, lead_id: str, states: _States) -> Lead:
         lead = self._lead(lead_id, states)
@@ -177,7 +179,7 @@ class Entities:
         return pointers
 
     def _lead(self, lead_id: str, states: _States) -> Lead:
-        lead, entity = Lead(), self._leads.get(lead_id, _Entity())
+        lead, entity = Lead(), self._leads.get(lead_id, Entity())
         for event, timestamp_ms in entity.created:
             if isinstance(event, LeadCreated):
                 create_lead(lead, event, timestamp_ms, self._park_ms)
@@ -187,7 +189,7 @@ class Entities:
             attach_sale(lead, sale_id, state)
         return lead
 
-    def _sale(self, entity: _Entity) -> Sale:
+    def _sale(self, entity: Entity) -> Sale:
         sale = Sale()
         for event, timestamp_ms in entity.created:
             if isinstance(event, SaleCreated):
@@ -229,7 +231,7 @@ class Entities:
         """Yield the events that no `created` can reach any more at `complete_until_ms`."""
         for reason, entities in (("orphan_lead", self._leads), ("orphan_sale", self._sales)):
             for entity in entities.values():
-                reached = _created_ms(entity)
+                reached = created_ms(entity)
                 for told in entity.told:
                     is_over = told.timestamp_ms + self._park_ms < complete_until_ms
                     if is_over and not is_reached(reached, told, self._park_ms):
@@ -255,7 +257,7 @@ class Entities:
         """Yield the events of each refund that found its sale, with the currencies that the sale had."""
         for entity in self._sales.values():
             applied = [
-                told for told in entity.told if is_reached(_created_ms(entity), told, self._park_ms)
+                told for told in entity.told if is_reached(created_ms(entity), told, self._park_ms)
             ]
             refunds: dict[str, list[Waiting]] = {}
             for told in applied:
@@ -269,7 +271,8 @@ class Entities:
                 yield from ((events, currencies) for events in refunds.values())
 
 
-def _created_ms(entity: _Entity) -> int | None:
+def created_ms(entity: Entity) -> int | None:
+    """Return the smallest timestamp of an entity's `created` records, None if there is none."""
     return min((timestamp_ms for _, timestamp_ms in entity.created), default=None)
 
 
