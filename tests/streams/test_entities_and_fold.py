@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from random import Random
 from typing import Final
 
 from hypothesis import given
@@ -90,7 +91,7 @@ def daily(result: FoldResult) -> dict[tuple[object, ...], Facts]:
 
 
 @given(records=any_records(), rng=st.randoms(use_true_random=False))
-def test_shards_come_to_what_all_events_at_once_come_to(records, rng) -> None:
+def test_shards_come_to_what_all_events_at_once_come_to(records: list[Record], rng: Random) -> None:
     forwarded = of_entities(records)
     end_ms = max((record.timestamp_ms for record in forwarded), default=0) + YEAR_MS
     shards = worked(forwarded, rng.randrange, end_ms)
