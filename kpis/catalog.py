@@ -39,7 +39,7 @@ __all__ = [
 
 
 def _asked_as(words: str) -> str:
-    return f"contract section 5, asked for as “{words}”"
+    return f"contract section 5: “{words}”"
 
 
 _BEFORE_STAGES = (

@@ -4,12 +4,16 @@ import re
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from kpis.catalog import Catalog
 from kpis.events import TOPICS
+from kpis.kpi_table import HEADING
 from kpis.reading import read
 from streams import settings
 from streams.settings import SECTIONS, Settings, load
 from streams.topics import topics_of
+from tests.generated import WITH_KPIS, with_kpis
 
 ROOT = Path(__file__).parent.parent
 NOW_MS = 1_795_000_000_000
@@ -65,16 +69,33 @@ def test_example_of_a_settings_file_is_accepted(tmp_path: Path) -> None:
     assert load({"LEADPULSE_KAFKA_SASL_PASSWORD": "secret"}, file).channels.expects_cost("email")
 
 
-def test_readme_lists_every_kpi_of_the_catalogue() -> None:
-    expected = [
-        (kpi.name, kpi.formula, kpi.unit, kpi.reason)
-        for kpi in Catalog(Settings().funnel.stages).kpis
-    ]
-    rows = rows_of(document("README.md"), "KPI", "formula", "unit", "undefined")
+@pytest.mark.parametrize("name", WITH_KPIS)
+def test_tables_of_kpis_are_those_of_the_catalogue(name: str) -> None:
+    assert document(name) == with_kpis(document(name)), "make docs writes them anew"
 
-    assert [(n, f.replace("\N{MULTIPLICATION SIGN}", "*"), u, r) for n, f, u, r in rows] == [
-        (n, f.replace(" - ", " \N{MINUS SIGN} "), u, r) for n, f, u, r in expected
-    ]
+
+def test_every_kpi_has_a_row_with_its_formula_unit_bases_and_reason() -> None:
+    kpis = Catalog(Settings().funnel.stages).kpis
+    rows = rows_of(document("docs/kpis.md"), *HEADING)
+
+    assert len(rows) == len(kpis)
+    for row, kpi in zip(rows, kpis, strict=True):
+        name, formula, unit, basis, reason, french, source = row
+        assert name.removesuffix(".<kpi>") == kpi.name
+        assert unit == kpi.unit
+        assert reason == kpi.reason
+        assert french == kpi.french
+        assert source == kpi.source
+        assert all(each in basis for each in kpi.bases)
+        for each in kpi.bases:
+            told = kpi.formula(each)
+            assert told is not None
+            assert told.text(kpi.unit) in formula
+
+
+def test_a_document_without_the_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected the marks of the table of KPIs once, got 0"):
+        with_kpis("no table here")
 
 
 def test_readme_has_an_example_of_each_type_that_is_accepted_as_it_stands() -> None:
@@ -94,7 +115,7 @@ def test_readme_has_an_example_of_each_type_that_is_accepted_as_it_stands() -> N
 
 
 def test_documents_name_only_files_that_exist() -> None:
-    for name in ("README.md", "docs/settings.md", "docs/decisions.md"):
+    for name in ("README.md", "docs/kpis.md", "docs/settings.md", "docs/decisions.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", document(name)):
             assert ((ROOT / name).parent / target).is_file(), f"{name}: {target}"
 
