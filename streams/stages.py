@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from kpis.journeys import Funnel
+from kpis.leads import Funnel
 from kpis.reading import Rules
 from kpis.retention import Buckets
 from streams.clock import Clock
