@@ -82,7 +82,7 @@ def some_counts(count: int, **other: Any) -> CountsReported:
         name: KEY[name]
         for name in ("channel", "campaign_id", "ad_group_id", "ad_id", "start_ms", "end_ms")
     }
-    fields = {"kind": "impressions.reported", "reported_ms": 10**15} | fields | other
+    fields |= {"kind": "impressions.reported", "reported_ms": 10**15, **other}
     fields.setdefault("as_of_ms", fields["end_ms"])
     return CountsReported(envelope=an_envelope(), count=count, **fields)
 

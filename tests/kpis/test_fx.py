@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kpis.calendar import Calendar
 from kpis.events import FxRateSet
 from kpis.fx import LONGEST_WAIT_DAYS, Rates
+from kpis.money import apportion
 from kpis.spread import DailySpread, Spread
 from tests.kpis.bills import DAY, MINUTE_MS, PARIS, UTC_CALENDAR, a_rate, places_in_time
 
@@ -215,6 +216,24 @@ def test_without_a_rate_there_is_no_amount() -> None:
 
 
 # ----------------------------------------------------------------------------- bills
+
+
+@given(
+    st.lists(st.fractions(min_value=0, max_value=100, max_denominator=40), max_size=8),
+    st.booleans(),
+)
+def test_largest_remainders_are_rounded_up_and_the_earlier_of_equal_ones(
+    parts: list[Fraction], is_credit: bool
+) -> None:
+    sign = -1 if is_credit else 1
+    rounded = [sign * part for part in apportion([sign * part for part in parts])]
+    assert sum(rounded) == round(sum(parts, Fraction(0)))
+    remainders = [part - int(part) for part in parts]
+    upwards = [after - int(part) for part, after in zip(parts, rounded, strict=True)]
+    ranked = sorted(range(len(parts)), key=lambda index: (-remainders[index], index))
+    assert [upwards[index] for index in ranked] == sorted(upwards, reverse=True)
+    assert set(upwards) <= {0, 1}
+    assert all(remainder for remainder, up in zip(remainders, upwards, strict=True) if up)
 
 
 Foreign = tuple[Spread, Rates, Calendar]
