@@ -16,14 +16,14 @@ from kpis.evaluation import (
     derived,
 )
 from kpis.facts import AMOUNTS, PERIOD
-from kpis.formulas import COMBINED, COST_MISSING, NO_DATA, Formula, Interval, Kpi, Undefined, Value
+from kpis.formulas import COST_MISSING, NO_DATA, Combined, Formula, Interval, Kpi, Undefined, Value
 
 __all__ = [
-    "COMBINED",
     "COST_MISSING",
     "NO_DATA",
     "NO_SURROUNDINGS",
     "Catalog",
+    "Combined",
     "Formula",
     "Interval",
     "Kpi",
@@ -36,6 +36,10 @@ __all__ = [
     "labels_of",
     "unit_of",
 ]
+
+
+_PROFIT: Final = Combined("revenue_net", -1, "cost")
+_CLICKS_SEEN: Final = Combined("clicks", 1, "invalid_clicks")
 
 
 def _asked_as(words: str) -> str:
@@ -192,7 +196,7 @@ _AFTER_STAGES = (
     Kpi(
         name="net_profit_per_lead",
         unit="amount",
-        both=Formula("profit", "leads"),
+        both=Formula(_PROFIT, "leads"),
         reason="no_leads",
         french="Rentabilité nette par lead",
         source=_asked_as("rentabilité nette par lead"),
@@ -209,7 +213,7 @@ _AFTER_STAGES = (
     Kpi(
         name="roi",
         unit="ratio",
-        both=Formula("profit", "cost"),
+        both=Formula(_PROFIT, "cost"),
         reason="no_cost",
         french="Retour sur investissement",
         source=_asked_as("ROI"),
@@ -251,7 +255,7 @@ _AFTER_STAGES = (
     Kpi(
         name="invalid_click_share",
         unit="share",
-        period=Formula("invalid_clicks", "clicks_seen"),
+        period=Formula("invalid_clicks", _CLICKS_SEEN),
         reason="no_clicks",
         french="Clics invalides",
     ),

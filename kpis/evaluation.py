@@ -7,14 +7,15 @@ from typing import Final, NamedTuple
 from kpis import histogram
 from kpis.facts import AMOUNTS, BASES, PERIOD, Facts
 from kpis.formulas import (
-    COMBINED,
     COST_FACTS,
     COST_MISSING,
     NO_DATA,
     NUMBERS_AROUND,
+    Combined,
     Formula,
     Interval,
     Kpi,
+    Quantity,
     Undefined,
     Value,
 )
@@ -149,9 +150,9 @@ def _plan(lines: Sequence[_Line], *, is_cost_missing: bool) -> _Plan:
 def _line(kpi: Kpi, formula: Formula) -> _Line:
     return _Line(
         kpi.name,
-        formula.numerator,
+        str(formula.numerator),
         formula.times,
-        formula.denominator,
+        str(formula.denominator),
         _PARTS[kpi.unit],
         kpi.needs_cost,
         Undefined(kpi.reason),
@@ -174,6 +175,11 @@ class Evaluator:
             for basis in BASES
             for is_overall in (False, True)
         }
+        self._combined = tuple(
+            (str(quantity), quantity)
+            for quantity in dict.fromkeys(self._named())
+            if isinstance(quantity, Combined)
+        )
         self._plans = {
             (*place, is_cost_missing): _plan(lines, is_cost_missing=is_cost_missing)
             for place, lines in self._lines.items()
@@ -234,7 +240,7 @@ class Evaluator:
 
         Source: contract section 5 and the paragraph below its table.
         """
-        known = _quantities(basis, facts, surroundings)
+        known = self._quantities(basis, facts, surroundings)
         get = known.get
         plan = self._plans[basis, surroundings.is_overall, _is_cost_missing(known, surroundings)]
         values = plan.nothing.copy()
@@ -269,7 +275,7 @@ class Evaluator:
             KeyError: if no KPI of this name is evaluated for every such window.
         """
         line = self._by_name[basis, surroundings.is_overall][name]
-        return _quotient(line, _quantities(basis, facts, surroundings), surroundings)
+        return _quotient(line, self._quantities(basis, facts, surroundings), surroundings)
 
     # ------------------------------------------------------------------------- remarks
 
@@ -315,7 +321,7 @@ class Evaluator:
 
         Source: contract, section 7, "interval".
         """
-        get = _quantities(basis, facts, surroundings).get
+        get = self._quantities(basis, facts, surroundings).get
         found: dict[str, Interval] = {}
         for line in self._intervals[basis]:
             value = values.get(line.name)
@@ -331,6 +337,27 @@ class Evaluator:
         return found
 
     # ------------------------------------------------------------------------- lines
+
+    def _quantities(
+        self, basis: str, facts: Mapping[str, int], surroundings: Surroundings
+    ) -> Facts:
+        """Return everything that a numerator or denominator may name."""
+        known = derived(facts, basis)
+        get = known.get
+        for text, (first, sign, second) in self._combined:
+            known[text] = get(first, 0) + sign * get(second, 0)
+        around = surroundings[:5]
+        if any(around):
+            numbers = zip(NUMBERS_AROUND, around, strict=True)
+            known.update((name, amount) for name, amount in numbers if amount)
+        return known
+
+    def _named(self) -> Iterator[Quantity]:
+        for kpi in self.kpis:
+            for basis in kpi.bases:
+                if (formula := kpi.formula(basis)) is not None:
+                    yield formula.numerator
+                    yield formula.denominator
 
     def _lines_of(self, basis: str, *, is_overall: bool) -> Iterator[_Line]:
         for kpi in self.kpis:
@@ -358,7 +385,7 @@ class Evaluator:
         """Return what there is of a target's fact or KPI; None if the scope has no such number."""
         if progress.facts is not None:
             surroundings = progress.surroundings or NO_SURROUNDINGS
-            known = _quantities(basis, progress.facts, surroundings)
+            known = self._quantities(basis, progress.facts, surroundings)
         name = progress.target.kpi
         line = self._by_name[basis, surroundings.is_overall].get(name)
         if line is not None:
@@ -406,20 +433,6 @@ def _attainment(
         "target": target * whole,
         "target_by_now": target * over,
     }
-    above, below = quantities[formula.numerator], quantities[formula.denominator]
+    above, below = quantities[str(formula.numerator)], quantities[str(formula.denominator)]
     # A period of which nothing is over asks for nothing yet.
     return scaled_quotient(above, below) if below > 0 else undefined
-
-
-def _quantities(basis: str, facts: Mapping[str, int], surroundings: Surroundings) -> Facts:
-    """Return everything that a numerator or denominator may name."""
-    known = derived(facts, basis)
-    get = known.get
-    for name, (first, sign, second) in COMBINED.items():
-        known[name] = get(first, 0) + sign * get(second, 0)
-    around = surroundings[:5]
-    if any(around):
-        known.update(
-            (name, amount) for name, amount in zip(NUMBERS_AROUND, around, strict=True) if amount
-        )
-    return known

@@ -25,24 +25,20 @@ Interval = tuple[int, int]
 
 
 class Combined(NamedTuple):
-    """A quantity that is the sum (`sign` 1) or difference (-1) of two others."""
+    """A quantity that is the sum (`sign` 1) or difference (-1) of two facts."""
 
     first: str
     sign: int
     second: str
 
-    @property
-    def text(self) -> str:
-        """The quantity as it stands in a formula."""
+    def __str__(self) -> str:
+        """Return the quantity as it stands in a formula."""
         sign = "+" if self.sign > 0 else "\N{MINUS SIGN}"
         return f"({self.first} {sign} {self.second})"
 
 
-COMBINED: Final = {
-    "profit": Combined("revenue_net", -1, "cost"),
-    "clicks_seen": Combined("clicks", 1, "invalid_clicks"),
-}
-"""Quantities that formulas may name beside facts, derived facts and surroundings."""
+Quantity = str | Combined
+"""What a formula may name: a fact, a derived fact, one of NUMBERS_AROUND, or two facts combined."""
 
 NUMBERS_AROUND: Final = (
     "expected",
@@ -58,15 +54,14 @@ COST_FACTS: Final = frozenset({"cost", "cost_media"})
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A quotient of two named quantities, of which the numerator is taken `times` times.
+    """A quotient of two quantities, of which the numerator is taken `times` times.
 
-    A quantity is a fact, a derived fact, one of COMBINED or a number of the Surroundings. With
-    `quantile` (permille) the value is not the quotient but that quantile of the histogram
+    With `quantile` (permille) the value is not the quotient but that quantile of the histogram
     `numerator`; the denominator then only says whether there is one.
     """
 
-    numerator: str
-    denominator: str
+    numerator: Quantity
+    denominator: Quantity
     times: int = 1
     quantile: int | None = None
 
@@ -75,21 +70,16 @@ class Formula:
         """The names of everything that goes in."""
         names: set[str] = set()
         for quantity in (self.numerator, self.denominator):
-            combined = COMBINED.get(quantity)
-            names |= {quantity} if combined is None else {combined.first, combined.second}
+            names |= {quantity} if isinstance(quantity, str) else {quantity.first, quantity.second}
         return frozenset(names)
 
     def text(self, unit: str) -> str:
         """Return the formula as people write it."""
-        numerator, denominator = (
-            COMBINED[name].text if name in COMBINED else name
-            for name in (self.numerator, self.denominator)
-        )
         scale = " / 1000" if unit == "seconds" else ""
         if self.quantile is not None:
-            return f"p{self.quantile // 10} of {numerator}{scale}"
+            return f"p{self.quantile // 10} of {self.numerator}{scale}"
         times = f"{self.times} \N{MULTIPLICATION SIGN} " if self.times != 1 else ""
-        return f"{times}{numerator} / {denominator}{scale}"
+        return f"{times}{self.numerator} / {self.denominator}{scale}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kpis.catalog import (
-    COMBINED,
     COST_MISSING,
     NO_DATA,
     NO_SURROUNDINGS,
     Catalog,
+    Combined,
     Kpi,
     Surroundings,
     Undefined,
@@ -472,9 +472,9 @@ def value_by_formula(kpi: Kpi, basis: str, facts: Facts, around: Surroundings) -
     assert formula is not None
     known = derived(facts, basis) | around._asdict()
 
-    def amount(quantity: str) -> int:
-        if quantity in COMBINED:
-            first, sign, second = COMBINED[quantity]
+    def amount(quantity: str | Combined) -> int:
+        if isinstance(quantity, Combined):
+            first, sign, second = quantity
             return int(known.get(first, 0)) + sign * int(known.get(second, 0))
         return int(known.get(quantity, 0))
 
