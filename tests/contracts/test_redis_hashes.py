@@ -27,7 +27,7 @@ from streams.publishers.redis_hashes import (
     scope_of_member,
 )
 from tests.parts.redis_server import RedisServer
-from tests.streams.publishers.views import CAMPAIGN, NOON_MS, version, view
+from tests.streams.publishers.views import CAMPAIGN, CATALOG, NOON_MS, version, view
 
 HOUR_MS = 3_600_000
 DAY = hash_name("1d", CAMPAIGN)
@@ -48,6 +48,7 @@ class Worker:
             self.client,
             self.snapshot,
             self.metrics,
+            catalog=CATALOG,
             zone=ZoneInfo("Europe/Paris"),
             currency="EUR",
             on_crash=self.crashes.append,

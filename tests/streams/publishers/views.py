@@ -1,10 +1,15 @@
 """Builders of what merge hands to the publishers."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
-from kpis.catalog import Catalog
-from kpis.facts import Facts, Scope
-from kpis.windows import Window, WindowValues
+from kpis.calendar import Calendar
+from kpis.catalog import Catalog, Surroundings
+from kpis.facts import OVERALL, PERIOD, Facts, Scope, Subject
+from kpis.retention import Buckets, Retention
+from kpis.spans import Spans
+from kpis.windows import WindowValues
 from streams.publishers import ScopeView
 
 CATALOG = Catalog(("visitor", "lead", "mql", "sql", "customer"))
@@ -13,32 +18,33 @@ NOON = NOON_MS // 60_000
 CAMPAIGN = Scope("google_ads", "c-42")
 LINEAGE = "5f3a"
 
-WINDOWS = {
-    "1m": Window("1m", NOON, NOON + 1),
-    "1h": Window("1h", NOON, NOON + 60),
-    # The day on which Paris goes to summer time: 23 hours.
-    "1d": Window("1d", NOON - 13 * 60, NOON + 10 * 60),
-    "lifetime": Window("lifetime", None, None),
-    "last_1h": Window("last_1h", NOON - 59, NOON + 1),
-    "last_24h": Window("last_24h", NOON - 23 * 60, NOON + 60),
-    "1m@previous": Window("1m", NOON - 1, NOON),
-    "1h@previous": Window("1h", NOON - 60, NOON),
-    "1d@previous": Window("1d", NOON - 37 * 60, NOON - 13 * 60),
-}
+SPANS = Spans(Buckets(Calendar(ZoneInfo("Europe/Paris")), Retention()))
+# The day on which Paris goes to summer time: 23 hours.
+WINDOWS = {slot.name: slot.window for slot in SPANS.slots(NOON)}
 
 
 def values(
-    slot: str, facts: Facts, scope: Scope = CAMPAIGN, *, cost_expected: bool = True
+    slot: str,
+    facts: Facts,
+    scope: Scope = CAMPAIGN,
+    *,
+    basis: str = PERIOD,
+    around: Surroundings | None = None,
 ) -> WindowValues:
-    """Return the numbers of a slot with the given facts."""
+    """Return the numbers of a slot with the given facts; without `around`, as of a scope by itself."""
+    if around is None:
+        is_expected = str(scope.channel).endswith("_ads")
+        is_covered = is_expected and facts.get("cost_records", 0) > 0
+        around = Surroundings(int(is_expected), int(is_covered), is_overall=scope == OVERALL)
     return WindowValues(
-        basis="period",
+        basis=basis,
         scope=scope,
         window=WINDOWS[slot],
         facts=facts,
-        kpis=CATALOG.evaluate(facts, cost_expected=cost_expected),
+        kpis=CATALOG.evaluate(basis, facts, around),
         complete_until_ms=NOON_MS - 5_000,
         computed_at_ms=NOON_MS + 412,
+        surroundings=around,
     )
 
 
@@ -48,20 +54,21 @@ def version(position: int, epoch: int = 1, lineage: str = LINEAGE) -> str:
 
 
 def view(
-    slots: dict[str, Facts],
+    slots: Mapping[str, Facts],
     scope: Scope = CAMPAIGN,
     *,
+    basis: str = PERIOD,
     shard: int = 0,
     at: str = version(10),
-    cost_expected: bool = True,
+    around: Surroundings | None = None,
 ) -> ScopeView:
     """Return a view with the given facts by slot, committed at version `at`."""
     return ScopeView(
         shard,
         at,
-        scope,
+        Subject(basis, scope),
         {
-            slot: values(slot, facts, scope, cost_expected=cost_expected)
+            slot: values(slot, facts, scope, basis=basis, around=around)
             for slot, facts in slots.items()
         },
     )
