@@ -26,7 +26,12 @@ def lifetime_place(channel: str, campaign_id: str) -> Place:
 
 def count(contribution: Contribution, place: Place, name: str, amount: int = 1) -> None:
     """Add `amount` of the fact `name` at `place`."""
-    facts = contribution.setdefault(place, {})
+    if not amount:
+        return
+    facts = contribution.get(place)
+    if facts is None:
+        contribution[place] = {name: amount}
+        return
     total = facts.get(name, 0) + amount
     if total:
         facts[name] = total
@@ -36,7 +41,11 @@ def count(contribution: Contribution, place: Place, name: str, amount: int = 1) 
 
 def correction(new: Contribution, old: Contribution) -> Contribution:
     """Return what to add so that `old` becomes `new`; empty if nothing changed."""
-    changes = {
-        place: difference(new.get(place, {}), old.get(place, {})) for place in {**old, **new}
-    }
+    changes = {place: difference({}, facts) for place, facts in old.items() if place not in new}
+    for place, facts in new.items():
+        before = old.get(place)
+        if before is None:
+            changes[place] = dict(facts)
+        elif facts != before:
+            changes[place] = difference(facts, before)
     return {place: facts for place, facts in changes.items() if facts}
