@@ -1,6 +1,7 @@
 """Storms: events go in while workers are killed and paused; afterwards every number must be exact.
 
-Events of every kind, some as late as 60 days. With `--replay` a second deployment then reads the same
+Events of every kind, some as late as 60 days; the last of them come when the ledger has closed windows,
+so that it has to revise them, with one more kill. With `--replay` a second deployment then reads the same
 topics from their beginning and has to come to the same numbers.
 
 `python -m tests.faults.storm --seed 7 --events 60000 --faults 8 --workers 2`, or `make storm ARGS=…`.
@@ -65,6 +66,11 @@ FEE_SECONDS: Final = 20.0
 MINUTE_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 20.0
 REPLAY_SECONDS: Final = 120.0
+LEDGER_SECONDS: Final = 120.0
+"""Revisions of a window are at least a minute apart."""
+
+SECOND_WAVE_SHARE: Final = 0.15
+SECOND_WAVE_KILL_SECONDS: Final = 2.0
 TURN_SECONDS: Final = 3.0
 
 
@@ -114,6 +120,8 @@ class Storm:
         self._random = Random(plan.seed)
         self._began = time.monotonic()
         self._broken: dict[str, str] = {}
+        self._first_wave_sent = asyncio.Event()
+        self._may_go_on = asyncio.Event()
 
     async def run(self) -> Outcome:
         """Let it rage, wait until all is calm, and compare."""
@@ -144,6 +152,10 @@ class Storm:
         try:
             await self._break_things(broker, workers)
             self._note("last fault done")
+            waiting = asyncio.create_task(self._first_wave_sent.wait())
+            await asyncio.wait({sending, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            await self._start_second_wave(settings, workers)
             await sending
             self._note(f"{self._plan.events:,} events sent")
         finally:
@@ -155,6 +167,8 @@ class Storm:
         except NotConsumedError as error:
             outcome.differences.append(str(error))
         self._note("all consumed")
+        if not await self._has_ledger(settings, 2):
+            outcome.differences.append("ledger: expected a window that was revised, got none")
         if self._plan.replay:
             await self._wait_for_bills()
         outcome.differences += await reject_faults(settings, self._broken)
@@ -164,6 +178,28 @@ class Storm:
         outcome.logs = [worker.log.read_text(errors="replace") for worker in workers.all]
         outcome.tracebacks = sum(worker.tracebacks() for worker in workers.all)
         return outcome
+
+    async def _start_second_wave(self, settings: Settings, workers: Workers) -> None:
+        """Let the rest come once windows are closed, and kill a worker meanwhile."""
+        if await self._has_ledger(settings, 1):
+            self._note("windows are closed, the rest is sent")
+        self._may_go_on.set()
+        if self._plan.faults:
+            await asyncio.sleep(SECOND_WAVE_KILL_SECONDS)
+            worker = self._random.choice(workers.all)
+            # It may still be frozen, and is in no state to be frozen again.
+            workers.resume()
+            self._note(f"worker {worker.number}: killed")
+            worker.kill()
+
+    async def _has_ledger(self, settings: Settings, revision: int) -> bool:
+        """Return whether a window of that revision is in the ledger, soon."""
+        deadline = time.monotonic() + LEDGER_SECONDS
+        while not any(one.revision >= revision for one in await revisions(settings)):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(TURN_SECONDS)
+        return True
 
     async def _break_things(self, broker: KafkaBroker, workers: Workers) -> None:
         plan, random = self._plan, self._random
@@ -205,7 +241,11 @@ class Storm:
         try:
             started = time.monotonic()
             deliveries: list[tuple[str, Any]] = []
-            for due, record in schedule(plan, time.time_ns() // 1_000_000):
+            first_wave = int(self._plan.events * (1 - SECOND_WAVE_SHARE))
+            for number, (due, record) in enumerate(schedule(plan, time.time_ns() // 1_000_000)):
+                if number == first_wave:
+                    await producer.flush()
+                    started += await self._pause()
                 wait = due - (time.monotonic() - started)
                 if wait > PATIENCE_SECONDS:
                     await asyncio.sleep(wait)
@@ -219,6 +259,13 @@ class Storm:
                 self._broken[f"{place.topic}/{place.partition}/{place.offset}"] = reason
         finally:
             await producer.stop()
+
+    async def _pause(self) -> float:
+        """Return after how many seconds the second wave may go on."""
+        began = time.monotonic()
+        self._first_wave_sent.set()
+        await self._may_go_on.wait()
+        return time.monotonic() - began
 
     def _verify(self, environment: dict[str, str], outcome: Outcome) -> list[str]:
         program = Path(sys.executable).with_name("leadpulse")
@@ -295,8 +342,9 @@ class Storm:
         deadline = time.monotonic() + REPLAY_SECONDS
         while True:
             found = replay_faults(first, await last_numbers(replayed, starts))
-            # The last bills are booked as the second deployment learns how far it has read.
-            if not found or time.monotonic() > deadline:
+            # Bills are booked and windows closed once the second deployment knows how far it has read.
+            is_done = not found and await revisions(replayed, starts)
+            if is_done or time.monotonic() > deadline:
                 break
             await asyncio.sleep(TURN_SECONDS)
         self._note(f"{len(first):,} keys compared with the replay")

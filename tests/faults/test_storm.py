@@ -7,7 +7,7 @@ import pytest
 from tests.faults.storm import Outcome, Plan, Storm
 from tests.parts.install import MissingPartError
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(480)]
 
 
 async def rage(plan: Plan, directory: Path) -> Outcome:
@@ -34,7 +34,7 @@ async def test_numbers_are_exact_after_the_broker_was_killed_as_well(tmp_path: P
     assert outcome.tracebacks == 0
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(600)
 async def test_second_deployment_comes_to_the_same_numbers_from_the_same_topics(
     tmp_path: Path,
 ) -> None:
