@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from kpis.clicks import Attribution
-from kpis.contributions import Contribution, Place, count, lifetime_place
+from kpis.contributions import Contribution, lifetime_place
 from kpis.events import (
     NO_CAMPAIGN,
     UNATTRIBUTED,
@@ -21,7 +21,7 @@ from kpis.events import (
     LeadStageChanged,
     LeadUpdated,
 )
-from kpis.facts import COHORT, PERIOD
+from kpis.facts import COHORT, PERIOD, Facts, add
 from kpis.histogram import bucket_of, fact_name
 from kpis.orders import (
     Order,
@@ -320,16 +320,21 @@ def _all_sales(lead: Lead) -> list[SaleState]:
 # ----------------------------------------------------------------------------- contributions
 
 
-class _Counting(NamedTuple):
-    """Where a lead counts, and what it adds."""
+class _Counting:
+    """Where a lead counts, and what it adds so far."""
 
-    result: Contribution
-    channel: str
-    campaign_id: str
-    created_ms: int
+    __slots__ = ("campaign_id", "channel", "cohort", "created_ms", "result")
 
-    def place(self, basis: str, at_ms: int) -> Place:
-        return minute_place(basis, self.channel, self.campaign_id, at_ms)
+    def __init__(self, result: Contribution, where: Attribution, created_ms: int) -> None:
+        self.result = result
+        self.channel, self.campaign_id = where.channel, where.campaign_id
+        self.created_ms = created_ms
+        self.cohort = self.at(COHORT, created_ms)
+
+    def at(self, basis: str, at_ms: int) -> Facts:
+        """Return the facts of the minute of an instant, to be added to."""
+        place = minute_place(basis, self.channel, self.campaign_id, at_ms)
+        return self.result.setdefault(place, {})
 
 
 def lead_contribution(
@@ -351,10 +356,8 @@ def lead_contribution(
     created, told = _effective(lead)
     sales = _all_sales(lead)
     if created is not None:
-        attribution = _attribution(lead, created, told)
-        counting = _Counting(
-            result, attribution.channel, attribution.campaign_id, created.order.at_ms
-        )
+        where = _attribution(lead, created, told)
+        counting = _Counting(result, where, created.order.at_ms)
         _count_creation(counting, is_void=lead.is_void)
         if not lead.is_void:
             sales.sort(key=lambda sale: sale.order)
@@ -367,13 +370,12 @@ def lead_contribution(
 
 
 def _count_creation(counting: _Counting, *, is_void: bool) -> None:
-    result, at_ms = counting.result, counting.created_ms
-    place = counting.place(PERIOD, at_ms)
-    count(result, place, "leads_gross")
-    count(result, place, "leads_voided", int(is_void))
-    place = counting.place(COHORT, at_ms)
-    count(result, place, "leads_gross")
-    count(result, place, "leads", int(not is_void))
+    facts = counting.at(PERIOD, counting.created_ms)
+    facts["leads_gross"] = counting.cohort["leads_gross"] = 1
+    if is_void:
+        facts["leads_voided"] = 1
+    else:
+        counting.cohort["leads"] = 1
 
 
 def _count_stages(
@@ -381,20 +383,21 @@ def _count_stages(
 ) -> None:
     moves = _moves(lead, sales)
     entries = _entries(created, moves, funnel)
+    # At most one entry for each stage: nothing is there to be added to.
     for stage, (at_ms, is_implied) in entries.items():
-        place = counting.place(PERIOD, at_ms)
-        count(counting.result, place, f"stage_entered.{stage}")
-        count(counting.result, place, f"stage_implied.{stage}", int(is_implied))
+        facts = counting.at(PERIOD, at_ms)
+        facts["stage_entered." + stage] = 1
+        if is_implied:
+            facts["stage_implied." + stage] = 1
     _count_cohort_stages(counting, entries, sales, funnel)
     current = _count_regressions(counting, created, moves, funnel)
     if lead.disqualified is not None and (
         lead.requalified is None or lead.requalified < lead.disqualified
     ):
-        place = counting.place(PERIOD, lead.disqualified.at_ms)
-        count(counting.result, place, "leads_disqualified")
+        counting.at(PERIOD, lead.disqualified.at_ms)["leads_disqualified"] = 1
     else:
         lifetime = lifetime_place(counting.channel, counting.campaign_id)
-        count(counting.result, lifetime, f"stage_current.{current}")
+        counting.result[lifetime] = {"stage_current." + current: 1}
 
 
 def _moves(lead: Lead, sales: list[SaleState]) -> list[Move]:
@@ -433,10 +436,12 @@ def _count_cohort_stages(
     first = funnel.rank[LEAD]
     for stage, following in zip(funnel.stages[first:], funnel.stages[first + 1 :], strict=False):
         if stage in entries:
-            place = counting.place(COHORT, entries[stage][0])
-            count(counting.result, place, f"stage_entered.{stage}")
-            count(counting.result, place, f"reached.{following}.{stage}", int(following in entries))
-            count(counting.result, place, f"closed_from.{stage}", int(has_closed))
+            facts = counting.at(COHORT, entries[stage][0])
+            facts["stage_entered." + stage] = 1
+            if following in entries:
+                facts[f"reached.{following}.{stage}"] = 1
+            if has_closed:
+                facts["closed_from." + stage] = 1
 
 
 def _count_regressions(
@@ -446,43 +451,44 @@ def _count_regressions(
     current = created.initial_stage
     for move in moves:
         if funnel.rank[move.to_stage] < funnel.rank[current]:
-            place = counting.place(PERIOD, move.order.at_ms)
-            count(counting.result, place, f"stage_regressed.{move.to_stage}")
+            facts = counting.at(PERIOD, move.order.at_ms)
+            name = "stage_regressed." + move.to_stage
+            facts[name] = facts.get(name, 0) + 1
         current = move.to_stage
     return current
 
 
 def _count_sales(counting: _Counting, sales: list[SaleState], horizon_ms: int) -> None:
-    cohort = counting.place(COHORT, counting.created_ms)
+    if not sales:
+        return
+    cohort: Facts = {}
     for index, sale in enumerate(sales):
         is_new = index == 0 if sale.kind is None else sale.kind == NEW
         count_sale(counting.result, counting.channel, counting.campaign_id, sale, is_new=is_new)
-        _count_cohort_sale(counting.result, cohort, sale, is_new=is_new)
-    if sales:
-        _count_first_sale(counting, sales[0], horizon_ms)
-        count(counting.result, cohort, "converted", int(any(sale.stands for sale in sales)))
+        add(cohort, _cohort_sale(sale, is_new=is_new))
+    add(counting.cohort, cohort)
+    _count_first_sale(counting, sales[0], horizon_ms)
+    if "sales" in cohort:
+        counting.cohort["converted"] = 1
 
 
-def _count_cohort_sale(
-    result: Contribution, place: Place, sale: SaleState, *, is_new: bool
-) -> None:
-    count(result, place, "sales", int(sale.stands))
-    count(result, place, "new_customers", int(sale.stands and is_new))
-    count(result, place, "revenue_net", sale.gross_micros - sale.reversed_micros)
-    count(result, place, "fx_missing", int(sale.is_fx_missing))
+def _cohort_sale(sale: SaleState, *, is_new: bool) -> Facts:
+    return {
+        "sales": int(sale.stands),
+        "new_customers": int(sale.stands and is_new),
+        "revenue_net": sale.gross_micros - sale.reversed_micros,
+        "fx_missing": int(sale.is_fx_missing),
+    }
 
 
 def _count_first_sale(counting: _Counting, sale: SaleState, horizon_ms: int) -> None:
-    result = counting.result
-    period = counting.place(PERIOD, sale.order.at_ms)
-    cohort = counting.place(COHORT, counting.created_ms)
+    period = counting.at(PERIOD, sale.order.at_ms)
     cycle_ms = sale.order.at_ms - counting.created_ms
-    count(result, period, "converted")
-    count(result, cohort, "converted_gross")
-    count(result, cohort, "converted_within", int(cycle_ms <= horizon_ms))
+    period["converted"] = counting.cohort["converted_gross"] = 1
+    if cycle_ms <= horizon_ms:
+        counting.cohort["converted_within"] = 1
     # A sale before the lead was written down says nothing of how long buying takes.
     if cycle_ms >= 0:
-        for place in (period, cohort):
-            count(result, place, "cycle_ms", cycle_ms)
-            count(result, place, "cycle_count")
-            count(result, place, fact_name(bucket_of(cycle_ms)))
+        cycle = {"cycle_ms": cycle_ms, "cycle_count": 1, fact_name(bucket_of(cycle_ms)): 1}
+        add(period, cycle)
+        add(counting.cohort, cycle)

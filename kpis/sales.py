@@ -21,7 +21,7 @@ from kpis.events import (
     SaleCreated,
     SaleRefunded,
 )
-from kpis.facts import PERIOD
+from kpis.facts import PERIOD, add
 from kpis.orders import (
     Order,
     Outcome,
@@ -309,10 +309,13 @@ def count_sale(
 ) -> None:
     """Count a sale in the period basis: at its own time, what went back when it did."""
     place = minute_place(PERIOD, channel, campaign_id, sale.order.at_ms)
-    count(result, place, "sales")
-    count(result, place, "revenue_gross", sale.gross_micros)
-    count(result, place, "new_customers", int(is_new))
-    count(result, place, "fx_missing", int(sale.is_fx_missing))
+    facts = {
+        "sales": 1,
+        "revenue_gross": sale.gross_micros,
+        "new_customers": int(is_new),
+        "fx_missing": int(sale.is_fx_missing),
+    }
+    add(result.setdefault(place, {}), facts)
     for at_ms, micros in sale.reversals:
         place = minute_place(PERIOD, channel, campaign_id, at_ms)
         count(result, place, "refunds", int(micros))
