@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpis.coverage import CostReports
+from tests.examples import A_PROPERTY
 
 CHANNELS = ("google_ads", "meta_ads")
 
@@ -31,6 +32,7 @@ def test_the_greatest_minute_with_a_live_row_counts(
 
 
 @given(changes_of_rows, st.randoms())
+@A_PROPERTY
 def test_any_order_of_messages_gives_the_same_reports(
     changes: list[tuple[str, int, int]], random: Random
 ) -> None:

@@ -31,6 +31,7 @@ from kpis.spend import (
     restate,
     row_contribution,
 )
+from tests.examples import A_PROPERTY
 from tests.kpis.bills import (
     DAY,
     HOUR,
@@ -91,6 +92,7 @@ events_of_a_row = st.lists(
 
 
 @given(events_of_a_row, st.randoms())
+@A_PROPERTY
 def test_any_order_and_number_of_snapshots_and_deletions_leaves_the_newest(
     events: list[CostSnapshot | CostDeleted], random: Random
 ) -> None:
@@ -310,12 +312,14 @@ def whole_of(drawn: Drawn) -> Facts:
 
 
 @given(bills())
+@A_PROPERTY
 def test_spread_cost_sums_to_the_bill_to_the_micro(drawn: Drawn) -> None:
     contribution = drawn.contribution()
     assert total(contribution, PERIOD) == total(contribution, COHORT) == whole_of(drawn)
 
 
 @given(bills(), st.integers(0, 2 * DAY))
+@A_PROPERTY
 def test_what_counts_in_an_hour_does_not_depend_on_when_it_was_booked(
     drawn: Drawn, later: int
 ) -> None:
@@ -340,6 +344,7 @@ def at_grain(
 
 
 @given(bills())
+@A_PROPERTY
 def test_a_credit_takes_back_place_by_place_what_a_bill_of_its_size_booked(drawn: Drawn) -> None:
     event = drawn.row.newest
     assert isinstance(event, CostSnapshot)
@@ -356,6 +361,7 @@ def test_a_credit_takes_back_place_by_place_what_a_bill_of_its_size_booked(drawn
 
 
 @given(bills(ahead=True), st.lists(st.integers(-HOUR, 13 * DAY), max_size=6))
+@A_PROPERTY
 def test_however_often_a_bill_is_booked_on_its_parts_sum_to_it(
     drawn: Drawn, steps: list[int]
 ) -> None:
@@ -425,6 +431,7 @@ def test_days_without_a_rate_count_without_an_amount_until_the_rate_comes() -> N
 
 
 @given(bills(), st.randoms())
+@A_PROPERTY
 def test_the_order_of_the_rates_changes_no_amount(drawn: Drawn, random: Random) -> None:
     before = drawn.contribution()
     events = list(drawn.rates.items()) * 2

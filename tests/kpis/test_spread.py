@@ -6,12 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpis.spread import DailySpread, Spread, spread
+from tests.examples import A_PROPERTY
 
 AMOUNTS = st.integers(-(10**18), 10**18)
 MINUTE_MS = 60_000
 
 
 @given(st.integers(0, 10**9), st.integers(1, 600_000), AMOUNTS, st.lists(st.integers(0, 600_000)))
+@A_PROPERTY
 def test_parts_of_any_cut_sum_to_the_bill(
     start: int, minutes: int, amount: int, cuts: list[int]
 ) -> None:
@@ -49,6 +51,7 @@ def test_seven_micros_over_three_minutes_are_three_two_two() -> None:
 
 
 @given(st.integers(1, 600_000), AMOUNTS, st.integers(0, 600_000), st.integers(0, 600_000))
+@A_PROPERTY
 def test_a_credit_takes_back_minute_by_minute_what_a_bill_of_its_size_booked(
     minutes: int, amount: int, first: int, stop: int
 ) -> None:
@@ -65,6 +68,7 @@ def test_a_credit_takes_back_minute_by_minute_what_a_bill_of_its_size_booked(
     ),
     st.lists(st.integers(0, 10**6), max_size=5),
 )
+@A_PROPERTY
 def test_parts_of_any_cut_sum_to_the_known_amounts_of_the_days(
     days: list[tuple[int, int | None]], cuts: list[int]
 ) -> None:
