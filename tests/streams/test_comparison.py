@@ -12,7 +12,7 @@ from kpis.calendar import Calendar
 from kpis.catalog import Catalog
 from kpis.facts import OVERALL, Scope
 from kpis.fold import window_facts
-from kpis.journeys import Funnel
+from kpis.leads import Funnel
 from kpis.retention import Buckets
 from kpis.windows import ROLLING, WindowValues, record
 from streams.comparison import (
