@@ -41,7 +41,7 @@ NOUNS: Final[Mapping[str, str]] = MappingProxyType(
         "leads": "leads",
         "stage-changes": "stage changes",
         "sales": "sales",
-        "costs": "costs",
+        "costs": "cost rows",
     }
 )
 """What the records of each input topic that carries facts are about, by its short name."""
@@ -245,7 +245,7 @@ def _of_row(events: list[RowEvent], complete_until_ms: int) -> Iterator[Item]:
 
 
 def _row_item(event: CountsReported | CostSnapshot, why: str) -> Item:
-    what = "costs"
+    what = NOUNS["costs"]
     if isinstance(event, CountsReported):
         what = NOUNS["impressions" if event.kind.startswith("impressions") else "clicks"]
     return Item(what, why, event.start_ms, event.end_ms, event.channel, event.campaign_id)

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from kpis.formulas import Kpi
     from streams.settings import Settings
     from streams.topics import TopicState
 
 FAULT, WRONG_SETTING = 1, 2
-WINDOWS = ("last_1h", "last_24h", "1m", "1h", "1d", "lifetime")
+WINDOWS = (
+    *("last_1h", "last_24h", "last_7d", "last_28d"),
+    *("1m", "5m", "1h", "1d", "1w", "1mo", "lifetime"),
+)
+BASES = ("period", "cohort")
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -92,6 +97,15 @@ def kafka_option(command: Command) -> Command:
     """Add `--kafka` to a command."""
     text = "Bootstrap servers, host:port, instead of the settings' ones."
     return click.option("--kafka", metavar="SERVERS", help=text)(command)
+
+
+def basis_option(command: Command) -> Command:
+    """Add `--basis` to a command."""
+    text = "A thing counts at its own time (period), or at the creation of its lead (cohort)."
+    option = click.option(
+        "--basis", type=click.Choice(BASES), default=BASES[0], show_default=True, help=text
+    )
+    return option(command)
 
 
 @main.command()
@@ -258,6 +272,7 @@ def topics(
 
 @main.command()
 @click.option("--window", type=click.Choice(WINDOWS), default=WINDOWS[0], show_default=True)
+@basis_option
 @click.option("--campaigns", type=click.IntRange(0), default=15, show_default=True)
 @click.option("--once", is_flag=True, help="Print the table once; so it is without a terminal.")
 @click.option("--plain", is_flag=True, help="No colours and no moving; as --once.")
@@ -265,25 +280,93 @@ def topics(
 def top(
     config: Path | None,
     window: str,
+    basis: str,
     campaigns: int,
     once: bool,  # noqa: FBT001 - click calls by name
     plain: bool,  # noqa: FBT001
 ) -> None:
     r"""Show channels and campaigns live, from Redis, sorted by cost.
 
+    A number with ~ is partial: some cost or exchange rate that belongs to it is still unknown.
+
     \b
     Examples:
       leadpulse top
       leadpulse top --window lifetime --once
+      leadpulse top --window last_28d --basis cohort
     """
     settings = _settings(config)
     from streams.top import console, show_live, show_once
 
     screen = console(plain=plain)
     if once or plain or not screen.is_terminal:
-        asyncio.run(show_once(settings, window, campaigns, screen))
+        asyncio.run(show_once(settings, window, campaigns, screen, basis))
     else:
-        _run(show_live(settings, window, campaigns, screen))
+        _run(show_live(settings, window, campaigns, screen, basis=basis))
+
+
+@main.command()
+@kafka_option
+@click.argument("scope")
+@click.argument("window")
+@click.argument("kpi")
+@basis_option
+@click.option("--quick", is_flag=True, help="Do not read the input to count what was left out.")
+@click.pass_obj
+def explain(
+    config: Path | None,
+    /,
+    kafka: str | None,
+    quick: bool,  # noqa: FBT001 - click calls by name
+    **asked: str,
+) -> None:
+    r"""Show what a number is made of: facts, formula, cost, state, history, and what was left out.
+
+    \b
+    SCOPE   all, a channel (google_ads) or a campaign (google_ads/brand-search)
+    WINDOW  a kind for the current one (1m 5m 1h 1d 1w 1mo, last_1h last_24h last_7d last_28d,
+            lifetime), 1d@previous, or a kind and the local time it begins (1d:2026-03-29,
+            1w:2026-03-23, 1mo:2026-03, 1h:2026-03-29T10:00)
+    KPI     a name that `leadpulse kpis` lists
+
+    Reads leadgen.kpis.v1 and the ledger, then the input topics and the rejects.
+
+    \b
+    Examples:
+      leadpulse explain all last_24h cpl
+      leadpulse explain google_ads 1mo:2026-03 roi --basis cohort
+      leadpulse explain google_ads/brand-search lifetime stage_conversion.lead.mql --quick
+    """
+    settings = _settings(config, kafka)
+    from streams.explain import Asked, run
+    from streams.top import console
+
+    run(settings, Asked(**asked), console(), quick=quick)
+
+
+@main.command()
+@click.option("--markdown", is_flag=True, help="A table in Markdown, with units and sources.")
+@click.pass_obj
+def kpis(config: Path | None, markdown: bool) -> None:  # noqa: FBT001 - click calls by name
+    r"""List the KPIs of the funnel: name, formula on each basis, unit and French name.
+
+    \b
+    Examples:
+      leadpulse kpis
+      leadpulse kpis --markdown
+    """
+    settings = _settings(config)
+    from kpis.catalog import Catalog
+
+    catalog = Catalog(settings.funnel.stages, settings.cohort.horizon_days)
+    if markdown:
+        from kpis.kpi_table import markdown_table
+
+        click.echo(markdown_table(catalog.kpis), nl=False)
+    else:
+        from streams.top import console
+
+        _print_kpis(console(), catalog.kpis)
 
 
 @main.command()
@@ -396,4 +479,19 @@ def _print_topics(console: Any, states: "list[TopicState]", problems: list[Any])
         colour = "green" if word == "good" else "red"
         shown = (state.spec.name, state.spec.purpose, count, cleanup)
         table.add_row(*shown, f"[{colour}]{word}[/{colour}]")
+    console.print(table)
+
+
+def _print_kpis(console: Any, shown: "Sequence[Kpi]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("KPI", "unit", *(f"formula, {basis} basis" for basis in BASES), "French"):
+        table.add_column(name, overflow="fold")
+    for kpi in shown:
+        formulas = [kpi.formula(basis) for basis in BASES]
+        texts = ["" if formula is None else formula.text(kpi.unit) for formula in formulas]
+        name = f"{kpi.name}.<kpi>" if kpi.per_target else kpi.name
+        table.add_row(name, kpi.unit, *texts, kpi.french)
     console.print(table)
