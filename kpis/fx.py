@@ -66,16 +66,20 @@ class Rates:
             return None
         return event.quote if event.base == self.reporting_currency else event.base
 
-    def set(self, event: FxRateSet) -> bool:
-        """Take in a rate; tell whether it is now the one of its currency and day, to be stored."""
+    def is_news(self, event: FxRateSet) -> bool:
+        """Tell whether a rate is of a pair of ours and newer than the known one of its day."""
         currency = self.currency_of(event)
         if currency is None:
             return False
-        latest = self._latest.setdefault(currency, {})
-        known = latest.get(event.day)
-        if known is not None and correction_order(event) <= correction_order(known):
+        known = self._latest.get(currency, {}).get(event.day)
+        return known is None or correction_order(event) > correction_order(known)
+
+    def set(self, event: FxRateSet) -> bool:
+        """Take in a rate; tell whether it is now the one of its currency and day, to be stored."""
+        currency = self.currency_of(event)
+        if currency is None or not self.is_news(event):
             return False
-        latest[event.day] = event
+        self._latest.setdefault(currency, {})[event.day] = event
         self._values.setdefault(currency, {})[event.day] = self._value(event)
         self._bills.pop(currency, None)
         return True

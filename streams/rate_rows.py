@@ -39,6 +39,8 @@ class RateRows:
 
     def set(self, event: FxRateSet) -> Outcome:
         """Take in a rate; whoever it concerns is to be taken up before."""
+        if self.rates.currency_of(event) is None:
+            return Outcome.ACCEPTED
         if not self.rates.set(event):
             return Outcome.DUPLICATE
         currency, day = self.rates.key(event)
@@ -46,9 +48,11 @@ class RateRows:
         return Outcome.ACCEPTED
 
     def concerned(self, event: FxRateSet) -> list[bytes]:
-        """Return the keys of the rows whose money a rate may convert anew."""
+        """Return the keys of the rows whose money a rate may convert anew; none if it is old news."""
+        if not self.rates.is_news(event):
+            return []
         currency, days = self.rates.currency_of(event), self.rates.days_changed(event)
-        if currency is None or not days:
+        if currency is None:
             return []
         found: set[bytes] = set()
         for stride in _strides(days.start, days.stop):
