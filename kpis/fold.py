@@ -4,7 +4,7 @@ There are no deltas, no shards and no commits here: every entity's events are ke
 entity is asked once, at the end, what it adds. `leadpulse verify` compares this with what was published.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, NamedTuple
@@ -367,9 +367,8 @@ class Fold:
                 self._entities.contributions(self._rates),
                 (self._booked(row, 0) for row in self._rows.values() if not is_ahead(row)),
             )
-            cells: dict[Subject, Cells] = {}
-            self._roll_up(contributions, cells)
-            self._known = _Base(_without_empty(cells), self._rolled_up_visits(), running, reports)
+            cells = self._rolled_up(contributions)
+            self._known = _Base(cells, self._rolled_up_visits(), running, reports)
         return self._known
 
     def _booked(self, row: Row, booked_minute: int) -> Contribution:
@@ -380,26 +379,49 @@ class Fold:
         """Return the cells with the bills of a time to come, as far as they are booked."""
         if not base.running:
             return base.cells
-        running: dict[Subject, Cells] = {}
-        self._roll_up((self._booked(row, booked_minute) for row in base.running), running)
+        running = self._rolled_up(self._booked(row, booked_minute) for row in base.running)
         cells = dict(base.cells)
         for subject, by_grain in running.items():
             cells[subject] = _sum(cells.get(subject, {}), by_grain)
         return _without_empty(cells)
 
-    def _roll_up(self, contributions: Iterable[Contribution], cells: dict[Subject, Cells]) -> None:
+    def _rolled_up(self, contributions: Iterable[Contribution]) -> dict[Subject, Cells]:
+        """Return the cells of campaigns, channels and the whole that are kept, none that are empty."""
+        finest: dict[Subject, Cells] = {}
         for contribution in contributions:
-            for place, facts in contribution.items():
-                for grain, bucket in self._coarser(place.grain, place.bucket):
-                    for scope in scopes_of(place.channel, place.campaign_id):
-                        by_grain = cells.setdefault(Subject(place.basis, scope), {})
-                        add(by_grain.setdefault(grain, {}).setdefault(bucket, {}), facts)
+            for (basis, channel, campaign_id, grain, bucket), facts in contribution.items():
+                campaign = Subject(basis, Scope(channel, campaign_id))
+                _add_cell(finest.setdefault(campaign, {}), grain, bucket, facts)
+        for whole in (_channel_of, _overall_of):
+            for subject, by_grain in list(finest.items()):
+                if (wider := whole(subject)) is not None:
+                    _add_cells(finest.setdefault(wider, {}), by_grain)
+        return _without_empty({each: self._with_coarser(cells) for each, cells in finest.items()})
+
+    def _with_coarser(self, finest: Cells) -> Cells:
+        """Return the cells of all grains that are kept, of facts that are each in one cell."""
+        newest_minute = self._newest_minute or 0
+        kept: Cells = {}
+        finer: dict[int, Facts] = {}
+        for grain in Grain:
+            cells: Cells = {grain: {}}
+            for bucket, facts in chain(finer.items(), finest.get(grain, {}).items()):
+                _add_cell(cells, grain, self._buckets.start(grain, bucket), facts)
+            finer = cells[grain]
+            kept[grain] = {
+                bucket: facts
+                for bucket, facts in finer.items()
+                if self._buckets.is_kept(grain, bucket, newest_minute)
+            }
+        return kept
 
     def _rolled_up_visits(self) -> dict[Subject, _Visits]:
         rolled: dict[Subject, _Visits] = {}
         for (channel, campaign_id, day), sketch in self._visits.items():
             stored = sketch.to_bytes()
-            for grain, bucket in self._coarser(Grain.DAY, day):
+            is_kept = self._buckets.is_kept(Grain.DAY, day, self._newest_minute or 0)
+            days = [(Grain.DAY, day)] if is_kept else []
+            for grain, bucket in (*days, (Grain.LIFETIME, LIFETIME_BUCKET)):
                 for scope in scopes_of(channel, campaign_id):
                     by_bucket = rolled.setdefault(Subject(PERIOD, scope), {}).setdefault(grain, {})
                     if bucket not in by_bucket:
@@ -407,21 +429,38 @@ class Fold:
                     by_bucket[bucket].merge(stored)
         return rolled
 
-    def _coarser(self, finest: Grain, start: int) -> Iterator[tuple[Grain, int]]:
-        """Yield the bucket and the coarser ones that contain it, as far as they are kept."""
-        newest_minute = self._newest_minute or 0
-        for grain in Grain:
-            if grain is Grain.LIFETIME:
-                yield grain, LIFETIME_BUCKET
-            elif grain >= finest:
-                bucket = self._buckets.start(grain, start)
-                if self._buckets.is_kept(grain, bucket, newest_minute):
-                    yield grain, bucket
-
 
 def scopes_of(channel: str, campaign_id: str) -> tuple[Scope, Scope, Scope]:
     """Return the scopes in which facts of a campaign count."""
     return Scope(channel, campaign_id), Scope(channel, None), OVERALL
+
+
+def _channel_of(subject: Subject) -> Subject | None:
+    """Return what a campaign is part of; None for what is no campaign."""
+    basis, (channel, campaign_id) = subject
+    return None if campaign_id is None else Subject(basis, Scope(channel, None))
+
+
+def _overall_of(subject: Subject) -> Subject | None:
+    """Return what a channel is part of; None for what is no channel."""
+    basis, (channel, campaign_id) = subject
+    is_channel = channel is not None and campaign_id is None
+    return Subject(basis, OVERALL) if is_channel else None
+
+
+def _add_cell(cells: Cells, grain: Grain, bucket: int, facts: Mapping[str, int]) -> None:
+    of_grain = cells.setdefault(grain, {})
+    known = of_grain.get(bucket)
+    if known is None:
+        of_grain[bucket] = dict(facts)
+    else:
+        add(known, facts)
+
+
+def _add_cells(cells: Cells, others: Cells) -> None:
+    for grain, buckets in others.items():
+        for bucket, facts in buckets.items():
+            _add_cell(cells, grain, bucket, facts)
 
 
 def _sum(cells: Cells, others: Cells) -> Cells:
