@@ -64,19 +64,31 @@ class TransactionalProducer:
         await self._producer.begin_transaction()
         # When it breaks, aiokafka tells every one of these; we raise the first and know the others.
         _know(self._producer._txn_manager.wait_for_transaction_end())  # noqa: SLF001
-        sent = []
-        for b in batches:
-            delivery = await self._producer.send_batch(b.batch, b.topic, partition=b.partition)
-            _know(delivery)
-            sent.append(delivery)
-        await asyncio.gather(*sent)
-        await self._producer.commit_transaction()
+        queued: list[Any] = []
+        try:
+            await asyncio.gather(*[await self._send(batch, queued) for batch in batches])
+            await self._producer.commit_transaction()
+        except BaseException:
+            # Each was waited for by the batch behind it, which nobody sends any more.
+            for batch in queued:
+                _know(batch._drain_waiter)  # noqa: SLF001 - aiokafka shows it nowhere
+            raise
         for batch in batches:
             place = (batch.topic, batch.partition)
             self._records[place] = self._records.get(place, 0) + batch.records
         if max(self._records.values(), default=0) > MOST_RECORDS_PER_PRODUCER:
             await self.stop()
             await self.start()
+
+    async def _send(self, batch: Encoded, queued: list[Any]) -> Any:
+        """Queue a batch, add what aiokafka made of it to `queued`, and return its delivery."""
+        delivery = await self._producer.send_batch(
+            batch.batch, batch.topic, partition=batch.partition
+        )
+        _know(delivery)
+        waiting = self._producer._message_accumulator._batches  # noqa: SLF001
+        queued += waiting.get(TopicPartition(batch.topic, batch.partition), ())
+        return delivery
 
     async def stop(self) -> None:
         """Close the connections; a transaction under way is left to whoever opens the shard next."""
