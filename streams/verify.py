@@ -3,15 +3,13 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kpis.calendar import MINUTE_MS, Calendar
 from kpis.catalog import Catalog
@@ -31,25 +29,20 @@ from streams.comparison import (
     compare_rejects,
 )
 from streams.ledger_comparison import Ledger, compare_ledger
-from streams.problems import Problem, kafka_unreachable
+from streams.problems import Problem
 from streams.publishers import SLOTS
 from streams.publishers.redis_hashes import SCOPES_KEY, hash_name, scope_of_member
 from streams.settings import Settings
 from streams.shown import complete_until_ms
 from streams.top import redis_client
+from streams.topic_reader import consumer_of, problem_of, progress_bar, read_until, seek_to_start
 from streams.topics import CREATE, Topics, describe, topics_of
-from streams.transport import Batch
 
 MOST_SHOWN: Final = 50
 SETTLE_SECONDS: Final = 20.0
-STALLED_SECONDS: Final = 30.0
-"""So long a read may go without a record before it is given up."""
 
 _PAUSE_SECONDS: Final = 0.5
-_RECORDS_PER_POLL: Final = 500
 _SCOPES_PER_PIPELINE: Final = 100
-
-Take = Callable[[TopicPartition, Any], None]
 
 
 def run(settings: Settings, console: Console | None = None) -> int:
@@ -69,7 +62,7 @@ async def verify(
     try:
         return await verifier.run()
     except (KafkaError, OSError) as error:
-        raise await _kafka_problem(settings, error) from error
+        raise await problem_of(settings, error) from error
 
 
 class Verifier:
@@ -102,10 +95,10 @@ class Verifier:
             async with redis_client(self._settings) as redis:
                 await redis.ping()
         places = await self._places()
-        async with _consumer(self._settings) as inputs, _consumer(self._settings) as outputs:
+        async with consumer_of(self._settings) as inputs, consumer_of(self._settings) as outputs:
             shorts = {full: short for short, full in self._topics.inputs.items()}
             sources = [tp for tp in places if tp.topic in shorts]
-            starts = await _seek_to_start(inputs, sources)
+            starts = await seek_to_start(inputs, sources)
             if (gone := self._beginning_gone(starts)) is not None:
                 self._say(gone)
                 return 1
@@ -152,7 +145,7 @@ class Verifier:
     async def _read_inputs(
         self, consumer: Any, ends: Mapping[TopicPartition, int], shorts: Mapping[str, str]
     ) -> None:
-        with _progress(self._settings.kafka.servers) as bar:
+        with progress_bar(self._settings.kafka.servers) as bar:
             task = bar.add_task("events", total=sum(ends.values()))
 
             def take(tp: TopicPartition, record: Any) -> None:
@@ -162,7 +155,7 @@ class Verifier:
                         short, tp.partition, record.offset, record.value, record.timestamp
                     )
 
-            async for positions in _read(consumer, ends, take, self._clock, STALLED_SECONDS):
+            async for positions in read_until(consumer, ends, take, self._clock):
                 bar.update(task, completed=sum(positions.values()))
 
     # ------------------------------------------------------------------------- comparing
@@ -282,7 +275,7 @@ class _Outputs:
     async def start(self, places: list[TopicPartition]) -> None:
         """Go to the beginning of the topics."""
         self._places = places
-        starts = await _seek_to_start(self._consumer, places)
+        starts = await seek_to_start(self._consumer, places)
         self.has_lost_rejects = any(
             start for tp, start in starts.items() if tp.topic == self._topics.rejects
         )
@@ -293,7 +286,7 @@ class _Outputs:
     async def read(self, clock: Clock) -> None:
         """Read up to what the topics hold now."""
         ends = await self._consumer.end_offsets(self._places)
-        async for _ in _read(self._consumer, ends, self._take, clock, STALLED_SECONDS):
+        async for _ in read_until(self._consumer, ends, self._take, clock):
             pass
 
     def records(self, found: Comparison) -> dict[bytes, bytes]:
@@ -351,94 +344,3 @@ async def read_hashes(redis: Redis, scopes: Collection[Scope]) -> Hashes:
                 pipeline.hgetall(hash_name(slot, subject.scope, subject.basis))
             hashes.update(zip(places, await pipeline.execute(), strict=True))
     return hashes
-
-
-# ----------------------------------------------------------------------------- Kafka
-
-
-@asynccontextmanager
-async def _consumer(settings: Settings) -> AsyncIterator[Any]:
-    consumer = AIOKafkaConsumer(
-        **settings.kafka.consumer_options(),
-        isolation_level="read_committed",
-        auto_offset_reset="none",
-        enable_auto_commit=False,
-        fetch_max_wait_ms=100,
-        max_partition_fetch_bytes=4 << 20,
-    )
-    try:
-        await consumer.start()
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
-async def _seek_to_start(consumer: Any, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-    consumer.assign(places)
-    starts: dict[TopicPartition, int] = await consumer.beginning_offsets(places)
-    # seek_to_beginning would lose a race with the first reset.
-    for tp, start in starts.items():
-        consumer.seek(tp, start)
-    return starts
-
-
-async def _read(
-    consumer: Any,
-    ends: Mapping[TopicPartition, int],
-    take: Take,
-    clock: Clock,
-    stalled_seconds: float,
-) -> AsyncIterator[dict[TopicPartition, int]]:
-    """Hand every record before `ends` to `take`, and yield the positions after each poll."""
-    positions = {tp: await consumer.position(tp) for tp in ends}
-    heard_at = clock.monotonic_seconds()
-    while unread := [tp for tp in ends if positions[tp] < ends[tp]]:
-        polled = await consumer.getmany(*unread, timeout_ms=500, max_records=_RECORDS_PER_POLL)
-        for tp, fetched in polled.items():
-            for record in _records(fetched):
-                take(tp, record)
-        before = dict(positions)
-        positions.update({tp: await consumer.position(tp) for tp in unread})
-        if positions != before:
-            heard_at = clock.monotonic_seconds()
-        elif clock.monotonic_seconds() - heard_at > stalled_seconds:
-            tp = unread[0]
-            where = f"{tp.topic}/{tp.partition}"
-            raise Problem(where, f"records up to {ends[tp]}", f"none from {positions[tp]} on")
-        yield positions
-        await asyncio.sleep(0)
-
-
-def _records(fetched: list[Any]) -> Iterator[Any]:
-    """Yield records, also where this process fetches whole batches (see streams/transport.py)."""
-    for one in fetched:
-        if isinstance(one, Batch):
-            yield from one.read()
-        else:
-            yield one
-
-
-async def _kafka_problem(settings: Settings, error: BaseException) -> Problem:
-    if isinstance(error, OffsetOutOfRangeError):
-        got = "a broker that has deleted some meanwhile"
-        return Problem("input topics", "all records from the beginning", got)
-    unreachable = await kafka_unreachable(settings.kafka.servers)
-    if "refused" in unreachable.got or "no answer" in unreachable.got:
-        return unreachable
-    got = f"{type(error).__name__}: {error}"
-    return Problem(unreachable.where, "an answer", f"{got:.120}", "see its log")
-
-
-@contextmanager
-def _progress(where: str) -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}"),
-        TimeElapsedColumn(),
-        TextColumn(f"from {where}", style="dim"),
-    )
-    # Where nobody looks a bar is only dirt in a log.
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield bar
