@@ -4,10 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpis.contributions import Contribution, Place, correction, count, lifetime_place
-from kpis.facts import add
+from kpis.facts import BASES, add
 from kpis.retention import Grain
 
-PLACES = [Place(channel, "c", Grain.MINUTE, minute) for channel in "ab" for minute in (1, 2)]
+PLACES = [
+    Place(basis, channel, "c", Grain.MINUTE, minute)
+    for basis in BASES
+    for channel in "ab"
+    for minute in (1, 2)
+]
 contributions = st.lists(
     st.tuples(st.sampled_from(PLACES), st.sampled_from(("clicks", "sales")), st.integers(-3, 3))
 )
