@@ -92,6 +92,20 @@ def test_voids_that_are_forgotten_void_no_other_click(voids: list[int], at: int)
     assert len(click.voided_ms) <= 2 * (60 // 14 + 1)
 
 
+@pytest.mark.parametrize(("between_ms", "is_kept"), [(13, False), (14, True)])
+def test_a_void_between_two_others_is_needed_if_they_leave_a_gap(
+    between_ms: int, is_kept: bool
+) -> None:
+    #  0 --keep--)   (--keep-- last
+    #         gap?
+    click = Click()
+    for timestamp_ms in (0, between_ms, 7):
+        void_click(click, timestamp_ms, 7)
+    assert click.voided_ms == ([0, 7, between_ms] if is_kept else [0, between_ms])
+    take_click(click, clicked(1), 7, 7)
+    assert total(click_contribution(click, 7)) == {"invalid_clicks": 1}
+
+
 def test_the_first_click_counts_and_another_is_a_conflict() -> None:
     click = Click()
     assert take_click(click, clicked(5), AT, KEEP_MS) is Outcome.ACCEPTED

@@ -613,6 +613,14 @@ def test_a_survivor_counts_from_the_earliest_creation_on() -> None:
     assert "leads_disqualified" not in total(contribution)
 
 
+def test_moves_join_without_a_sale() -> None:
+    survivor = a_survivor(a_lead(created(0), moved(3, "lead")), a_lead(created(1), moved(2, "mql")))
+    contribution = contribution_of(survivor)
+    assert facts_at(contribution, 2) == {"stage_entered.mql": 1}
+    assert facts_at(contribution, 3) == {"stage_regressed.lead": 1}
+    assert current_stage(survivor) == "lead"
+
+
 def test_a_later_creation_that_joins_changes_nothing() -> None:
     alone = a_lead(created(3, "email", "d"))
     assert contribution_of(a_survivor(alone, a_lead(created(5)))) == added_by(
