@@ -26,7 +26,7 @@ ROW = {
 }
 
 
-def sent(topic: str, type_name: str, at: str = "12:00", **fields: object) -> tuple[str, bytes]:
+def sent(topic: str, type_name: str, at: str = "12:00", /, **fields: object) -> tuple[str, bytes]:
     occurred_at = at if "T" in at else f"2026-03-05T{at}:00Z"
     envelope = {"event_id": "e", "source": "/test", "type": type_name, "occurred_at": occurred_at}
     return topic, json.dumps(envelope | fields).encode()
@@ -245,11 +245,11 @@ def test_row_is_told_in_every_window_that_it_touches() -> None:
 
 
 def test_report_rows_are_impressions_or_clicks() -> None:
-    fields = {"channel": "seo", "period_start": "2026-03-05", "period_end": "2026-03-06"}
-    rows = [
-        sent("clicks", "clicks.reported", **fields, count=n, reported_at=f"2026-03-06T00:0{n}:00Z")
-        for n in (1, 2)
-    ]
+    def report(reported_at: str) -> tuple[str, bytes]:
+        fields = {**ROW, "count": 7, "reported_at": reported_at}
+        return sent("clicks", "clicks.reported", "12:00", **fields)
+
+    rows = (report("2026-03-06T00:00:00Z"), report("2026-03-05T12:00:00Z"))
     assert here(*rows, scope=SEO) == {("clicks", "replaced by a newer row"): 1}
 
 

@@ -5,14 +5,22 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from kpis.catalog import Catalog
+from kpis.facts import BASES
+from kpis.kpi_table import markdown_table
 from streams import cli
 from streams.cli import main
+from streams.settings import load
 from streams.top import WINDOWS
 from tests.parts.kafka_broker import KafkaBroker
 from tests.parts.server import free_port
 
 DATA = Path(__file__).parents[1] / "data" / "facebook_ads.csv"
-COMMANDS = ("worker", "simulate", "import", "topics", "top", "verify", "demo")
+COMMANDS = (
+    *("worker", "simulate", "import", "topics", "top", "explain", "kpis", "verify", "demo"),
+)
+# What a command cannot do without.
+ARGUMENTS = {"explain": ["all", "1d", "cpl"]}
 
 
 def run(*arguments: str, **environ: str) -> Result:
@@ -44,7 +52,9 @@ def test_version_is_that_of_the_package() -> None:
     assert run("--version").output.startswith("leadpulse, version ")
 
 
-@pytest.mark.parametrize("command", [[name] for name in COMMANDS if name != "import"])
+@pytest.mark.parametrize(
+    "command", [[name, *ARGUMENTS.get(name, [])] for name in COMMANDS if name != "import"]
+)
 def test_wrong_setting_is_one_line_and_status_two(command: list[str]) -> None:
     result = run(*command, LEADPULSE_KAFKA="nonsense")
     assert result.exit_code == 2
@@ -61,6 +71,7 @@ def test_wrong_setting_is_one_line_and_status_two(command: list[str]) -> None:
         ["simulate", "--events", "10"],
         ["topics"],
         ["topics", "--create"],
+        ["explain", "all", "1d", "cpl"],
         ["import", "facebook-ads", str(DATA)],
         ["worker"],
     ],
@@ -111,8 +122,41 @@ def test_kafka_option_wins_over_both_variables() -> None:
     assert result.stderr.startswith(f"Kafka at {servers}:")
 
 
-def test_windows_of_the_option_are_those_of_the_table() -> None:
+def test_windows_and_bases_of_the_options_are_those_that_there_are() -> None:
     assert cli.WINDOWS == WINDOWS
+    assert cli.BASES == BASES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["google ads", "1d", "cpl"], "SCOPE: expected all, a channel or channel/campaign, got "),
+        (["all", "yesterday", "cpl"], "WINDOW: expected one of 1m, 5m, 1h, 1d, 1w, 1mo, lifetime"),
+        (["all", "1d", "cpll"], "KPI: expected the name of a KPI, got 'cpll'; did you mean cpl?"),
+        (["all", "1d", "ctr", "--basis", "cohort"], "KPI: expected one of the cohort basis, got "),
+    ],
+)
+def test_question_that_makes_no_sense_is_one_line_and_status_one(
+    arguments: list[str], line: str
+) -> None:
+    result = run("explain", *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
+
+
+def test_kpis_are_those_of_the_funnel_with_their_french_names() -> None:
+    result = run("kpis", LEADPULSE_FUNNEL_STAGES="lead,demo,customer")
+    assert result.exit_code == 0
+    assert "stage_conversion.lead.demo" in result.stdout
+    assert "stage_conversion.lead.mql" not in result.stdout
+    for part in ("cost / leads", "Coût par lead", "target_attainment.<kpi>"):
+        assert part in result.stdout
+
+
+def test_kpis_in_markdown_are_the_documents_table() -> None:
+    result = run("kpis", "--markdown")
+    assert result.stdout == markdown_table(Catalog(load({}).funnel.stages).kpis)
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
@@ -133,7 +177,7 @@ def test_topics_are_shown_created_and_checked(kafka: KafkaBroker, prefix: str) -
 
     created = run("topics", "--create", "--partitions", "3", **environ)
     assert created.exit_code == 0, created.output
-    assert created.stdout.startswith("created 14 topics")
+    assert created.stdout.startswith("created 18 topics")
     assert "missing" not in created.stdout
 
     again = run("topics", "--create", **environ)

@@ -5,7 +5,7 @@ import pytest
 from redis.asyncio import Redis
 from rich.console import Console
 
-from kpis.facts import OVERALL, Scope
+from kpis.facts import COHORT, OVERALL, PERIOD, Scope
 from streams.problems import Problem
 from streams.publishers.redis_hashes import SCOPES_KEY, hash_name, member_of
 from streams.settings import load
@@ -22,10 +22,12 @@ def a_view(scope: Scope = OVERALL, undefined: dict[str, str] | None = None, **fi
     return view_of(scope, {**fields, "_undefined": reasons, "_currency": "EUR"})
 
 
-def text_of(views: list[View], width: int = 140, most_campaigns: int = 15) -> str:
+def text_of(
+    views: list[View], width: int = 140, most_campaigns: int = 15, basis: str = PERIOD
+) -> str:
     page = Console(width=width, no_color=True)
     with page.capture() as caught:
-        page.print(render(views, "last_1h", most_campaigns, width))
+        page.print(render(views, "last_1h", most_campaigns, width, basis))
     return caught.get()
 
 
@@ -42,6 +44,50 @@ def test_row_shows_facts_and_kpis() -> None:
         *("all", "all", "10,000", "300", "3.00%", "600.00"),
         *("28", "21.43", "3", "3,900.00", "550%"),
     ]
+
+
+def test_cohort_shows_what_became_of_its_leads() -> None:
+    fields = {"leads": "28", "converted": "2", "conversion": "0.071429", "cost": "600.000000"}
+    fields |= {"cpl": "21.428571", "cac": "300.0", "sales": "2", "revenue_net": "1000.000000"}
+    text = text_of([view_of(OVERALL, {**fields, "roi": "0.666667"})], basis=COHORT)
+    assert "last_1h, cohort basis" in text
+    assert "impressions" not in text
+    assert row_of("all", text) == [
+        *("all", "all", "28", "2", "7.14%", "600.00"),
+        *("21.43", "300.00", "2", "1,000.00", "67%"),
+    ]
+
+
+def test_title_names_the_period_basis_unless_told_otherwise() -> None:
+    assert "last_1h, period basis" in text_of([a_view()])
+
+
+def test_undefined_cost_of_a_customer_shows_its_reason() -> None:
+    text = text_of([a_view(undefined={"cac": "no_customers"}, cost="5.0")], basis=COHORT)
+    assert f"{NONE} no customers" in text
+
+
+def test_partial_numbers_are_marked_and_the_mark_is_explained() -> None:
+    partial = '["cpl","roi"]'
+    fields = {"cost": "5.0", "leads": "2", "cpl": "2.5", "roi": "-0.5", "_partial": partial}
+    text = text_of([view_of(GOOGLE, fields)])
+    assert row_of("google_ads", text)[7:11] == ["~2.50", "0", "0.00", "~-50%"]
+    assert "~ partial: some cost or exchange rate is still unknown" in text
+
+
+def test_nothing_is_said_of_partial_numbers_that_are_not_shown() -> None:
+    text = text_of([view_of(GOOGLE, {"cost": "5.0", "_partial": '["roas"]'})])
+    assert "partial" not in text
+
+
+@pytest.mark.parametrize("basis", [PERIOD, COHORT])
+def test_narrow_table_of_a_basis_fits_its_terminal(basis: str) -> None:
+    scope = Scope("microsoft_ads", "competitor-search")
+    fields = {"cost": "59697.88", "leads": "12345", "cpl": "4.84", "cac": "48.40", "roi": "-0.5"}
+    for width in (80, 100):
+        text = text_of([view_of(scope, fields)], width=width, basis=basis)
+        assert "59,697.88" in text
+        assert "-50%" in text
 
 
 def test_undefined_cost_per_lead_shows_its_reason() -> None:
@@ -116,13 +162,17 @@ async def test_views_are_read_from_the_hashes_of_the_index(
         for scope in (OVERALL, BRAND):
             fields = ["leads", "2", "cpl", "1.5", "_undefined", '{"cac":"no_customers"}']
             await redis.hset(hash_name("last_1h", scope), items=fields)
+        fields = ["leads", "7", "_undefined", "{}", "_partial", '["cpl"]']
+        await redis.hset(hash_name("1mo", GOOGLE, COHORT), items=fields)
 
     async with redis_client(settings) as client:
         views = await read_views(client, "last_1h")
+        cohort = await read_views(client, "1mo", COHORT)
     await show_once(settings, "last_1h", 5, Console(width=120))
 
     assert {view.scope for view in views} == {OVERALL, BRAND}
     assert views[0].undefined == {"cac": "no_customers"}
+    assert [(view.scope, view.partial) for view in cohort] == [(GOOGLE, frozenset({"cpl"}))]
     assert "brand/été" in capsys.readouterr().out
 
 
