@@ -5,95 +5,93 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
-from kpis.calendar import Calendar
 from kpis.catalog import Catalog
-from kpis.facts import OVERALL, Scope
-from kpis.fold import window_facts
+from kpis.facts import COHORT, OVERALL, PERIOD, Scope, Subject
+from kpis.fold import HORIZON_MS, FoldResult
 from kpis.leads import Funnel
-from kpis.retention import Buckets
-from kpis.windows import ROLLING, WindowValues, record
+from kpis.retention import Retention
+from kpis.spans import LIFETIME, ROLLING, TUMBLING, Window
+from kpis.windows import WindowValues, record
 from streams.comparison import (
     Comparison,
     Expected,
+    WantedRejects,
     compare_hashes,
     compare_records,
     compare_rejects,
-    complete_until_ms,
-    shown_by_hash,
-    shown_by_record,
 )
 from streams.publishers import SLOTS
 from streams.publishers.redis_hashes import fields_of
+from streams.shown import complete_until_ms, view_of_hash, view_of_record
+from tests.examples import examples
 from tests.kpis.streams_of_records import (
-    ALL_KEPT,
     CHANGES,
     MINUTE_MS,
     PARIS,
     Record,
+    any_records,
     fold_of,
     ms,
-    singles,
 )
 from tests.kpis.streams_of_records import record as a_record
 
 CATALOG = Catalog(Funnel().stages)
 NOON_MS = ms("2026-03-29T12:00:00+02:00")
 NOON = NOON_MS // MINUTE_MS
-SEO = Scope("seo", None)
+SEO = Subject(PERIOD, Scope("seo", None))
 Records = dict[bytes, bytes]
-Hashes = dict[tuple[Scope, str], dict[str, str]]
+Hashes = dict[tuple[Subject, str], dict[str, str]]
 
 
-def expected_of(records: list[Record]) -> Expected:
-    result = fold_of(records)
-    return Expected(
-        result,
-        CATALOG,
-        lambda channel: channel.endswith("_ads"),
-        Buckets(Calendar(PARIS), ALL_KEPT),
-    )
+def expected_of(records: list[Record], complete_until_ms: int | None = NOON_MS) -> Expected:
+    return expected_from(fold_of(records, complete_until_ms=complete_until_ms))
 
 
-def values(expected: Expected, scope: Scope, slot: str, minute: int) -> WindowValues | None:
-    """Return what a worker would publish in a slot."""
-    window = expected.window(slot, minute)
-    facts = window_facts(expected._result, scope, window)
+def expected_from(result: FoldResult) -> Expected:
+    return Expected(result, CATALOG, lambda channel: channel.endswith("_ads"), HORIZON_MS)
+
+
+def published(
+    expected: Expected, subject: Subject, window: Window, until_ms: int = NOON_MS
+) -> WindowValues | None:
+    """Return what a worker would publish of a window."""
+    facts = expected.facts(subject, window)
     if not facts:
         return None
-    numbers = expected.numbers(scope, window)
-    assert numbers is not None
-    return WindowValues("period", scope, window, facts, dict(numbers.kpis), NOON_MS, NOON_MS)
+    around = expected.surroundings(subject, window, until_ms)
+    return WindowValues(
+        basis=subject.basis,
+        scope=subject.scope,
+        window=window,
+        facts=facts,
+        kpis=CATALOG.evaluate(subject.basis, facts, around),
+        complete_until_ms=until_ms,
+        computed_at_ms=until_ms,
+        surroundings=around,
+    )
 
 
 def published_records(expected: Expected, minute: int = NOON) -> Records:
     """Return the records of a worker that makes no mistakes."""
+    places = [*expected.stored()]
+    places += [(s, expected.window(kind, minute)) for s in expected.subjects for kind in ROLLING]
     records: Records = {}
-    for scope, window in expected.stored():
-        facts = window_facts(expected._result, scope, window)
-        numbers = expected.numbers(scope, window)
-        assert numbers is not None
-        kpis = dict(numbers.kpis)
-        shown = WindowValues("period", scope, window, facts, kpis, NOON_MS, NOON_MS)
-        written = record(shown, PARIS, "EUR")
-        records[written.key] = written.value
-    for scope in expected.scopes:
-        for kind in ROLLING:
-            if (rolling := values(expected, scope, kind, minute)) is not None:
-                written = record(rolling, PARIS, "EUR")
-                records[written.key] = written.value
+    for subject, window in places:
+        if (shown := published(expected, subject, window)) is not None:
+            written = record(shown, CATALOG, PARIS, "EUR")
+            records[written.key] = written.value
     return records
 
 
 def published_hashes(expected: Expected, minute: int = NOON) -> Hashes:
     hashes: Hashes = {}
-    for scope in expected.scopes:
+    for subject in expected.subjects:
         for slot in SLOTS:
-            shown = values(expected, scope, slot, minute)
-            fields = [] if shown is None else fields_of(shown, "1.1.a", PARIS, "EUR")
-            hashes[scope, slot] = dict(zip(fields[::2], fields[1::2], strict=True))
+            shown = published(expected, subject, expected.window(slot, minute))
+            fields = [] if shown is None else fields_of(shown, "1.1.a", CATALOG, PARIS, "EUR")
+            hashes[subject, slot] = dict(zip(fields[::2], fields[1::2], strict=True))
     return hashes
 
 
@@ -109,16 +107,20 @@ def hash_differences(expected: Expected, hashes: Hashes, minute: int = NOON) -> 
     return [str(one) for one in found.differences]
 
 
+MINUTES_AGO = (0, 1, 30, 60, 61, 300, 2000, 10 * 1440, 40 * 1440)
+"""So that the current window of each kind, and the one before it, have facts."""
+
+
 def a_day() -> Expected:
     click: dict[str, Any] = {"channel": "seo", "campaign_id": "c"}
-    times = [NOON_MS - minute * MINUTE_MS for minute in (0, 1, 30, 60, 61, 300, 2000)]
+    times = [NOON_MS - minute * MINUTE_MS for minute in MINUTES_AGO]
     return expected_of([a_record("clicks", "click.recorded", at_ms, **click) for at_ms in times])
 
 
-@given(st.lists(singles(), max_size=8))
-@settings(max_examples=25)
+@given(any_records(max_size=8))
+@examples(25)
 def test_what_is_published_without_mistakes_is_exact(records: list[Record]) -> None:
-    expected = expected_of(records)
+    expected = expected_from(fold_of(records, PARIS, Retention(), NOON_MS))
     minute = CHANGES[PARIS][0] // MINUTE_MS
     assert differences(expected, published_records(expected, minute), minute) == []
     assert hash_differences(expected, published_hashes(expected, minute), minute) == []
@@ -136,9 +138,9 @@ def test_a_wrong_fact_is_told_with_its_place() -> None:
     expected = a_day()
     records = published_records(expected)
     key = b"period|lifetime|-|seo|c"
-    records[key] = records[key].replace(b'"clicks":7', b'"clicks":8')
+    records[key] = records[key].replace(b'"clicks":9', b'"clicks":8')
     assert differences(expected, records) == [
-        "period|lifetime|-|seo|c clicks: expected 7, got 8",
+        "period|lifetime|-|seo|c clicks: expected 9, got 8",
     ]
 
 
@@ -158,7 +160,7 @@ def test_a_wrong_kpi_a_missing_one_and_one_too_many_are_told() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["1m", "1h", "1d", "lifetime", "last_1h", "last_24h"])
+@pytest.mark.parametrize("kind", [*TUMBLING, LIFETIME, *ROLLING])
 def test_a_missing_record_is_told(kind: str) -> None:
     expected = a_day()
     records = published_records(expected)
@@ -218,6 +220,85 @@ def test_a_rolling_record_without_facts_has_to_be_gone() -> None:
     )
 
 
+# ----------------------------------------------------------------------------- both bases
+
+
+def a_cohort() -> Expected:
+    """Return two leads of one day, of which one bought within the horizon and one after it."""
+    records = []
+    for name, days in (("a", 10), ("b", 40)):
+        lead: dict[str, Any] = {"lead_id": name, "channel": "google_ads"}
+        sale: dict[str, Any] = {"lead_id": name, "amount": "5", "currency": "EUR"}
+        at_ms = NOON_MS + days * 1440 * MINUTE_MS
+        records += [
+            a_record("leads", "lead.created", NOON_MS, **lead),
+            a_record("sales", "sale.created", at_ms, sale_id=name, **sale),
+        ]
+    return expected_of(records)
+
+
+def tampered(records: Records, key: bytes, **changes: Any) -> Records:
+    """Return the records with another value of one KPI, which is given as KPI=value."""
+    told = json.loads(records[key])
+    for name, change in changes.items():
+        told["kpis"][name] |= change
+    return records | {key: json.dumps(told).encode()}
+
+
+DAY = b"cohort|1d|2026-03-29T00:00:00+01:00|google_ads|_all"
+
+
+def test_both_bases_are_compared() -> None:
+    expected = a_cohort()
+    records = published_records(expected)
+    assert differences(expected, records) == []
+    wrong = tampered(records, DAY, conversion={"value": 0.5})
+    (told,) = differences(expected, wrong)
+    assert told.startswith(f"{DAY.decode()} conversion: expected 1.0 [")
+    del records[DAY]
+    (told,) = differences(expected, records)
+    assert told.startswith(f"{DAY.decode()}: expected ")
+    hashes = published_hashes(expected)
+    place = (Subject(COHORT, OVERALL), "lifetime")
+    assert hash_differences(expected, hashes) == []
+    (told,) = hash_differences(expected, hashes | {place: hashes[place] | {"sales": "9"}})
+    assert told == "leadkpi:v1:cohort:lifetime:_all:_all sales: expected 2, got 9"
+
+
+def test_what_depends_on_reading_is_computed_as_of_the_record() -> None:
+    expected = a_cohort()
+    window = expected.spans.tumbling("1d", NOON)
+    subject = Subject(COHORT, Scope("google_ads", None))
+    for days, value in ((30, '"undefined_reason":"no_data"'), (31, '"value":0.5')):
+        shown = published(expected, subject, window, NOON_MS + days * 1440 * MINUTE_MS)
+        assert shown is not None
+        written = record(shown, CATALOG, PARIS, "EUR")
+        assert value in written.value.decode().partition('"conversion_within":')[2]
+        records = published_records(expected) | {written.key: written.value}
+        assert differences(expected, records) == []
+        too_early = written.value.replace(b'"mature":2', b'"mature":1')
+        found = differences(expected, records | {written.key: too_early})
+        assert found == ([f"{DAY.decode()} mature: expected 2, got 1"] if days > 30 else [])
+
+
+@pytest.mark.parametrize("change", [{"partial": True}, {"interval": [0.1, 0.9]}])
+def test_what_is_said_about_a_value_is_compared(change: dict[str, Any]) -> None:
+    expected = a_cohort()
+    records = tampered(published_records(expected), DAY, conversion=change)
+    (told,) = differences(expected, records)
+    assert told.startswith(f"{DAY.decode()} conversion: expected 1.0")
+
+
+def test_a_window_that_never_ends_is_provisional() -> None:
+    expected = a_day()
+    records = published_records(expected)
+    key = b"period|lifetime|-|seo|c"
+    records[key] = records[key].replace(b'"provisional","revision":0', b'"final","revision":1')
+    assert differences(expected, records) == [
+        f"{key.decode()} state: expected provisional, got final 1"
+    ]
+
+
 # ----------------------------------------------------------------------------- Redis
 
 
@@ -233,7 +314,9 @@ def test_a_wrong_a_missing_and_a_surplus_hash_are_told(slot: str) -> None:
     ]
     (missing,) = hash_differences(expected, hashes | {place: {}})
     assert missing.endswith("got nothing")
-    (surplus,) = hash_differences(expected, hashes | {(Scope("email", None), slot): hashes[place]})
+    (surplus,) = hash_differences(
+        expected, hashes | {(Subject(PERIOD, Scope("email", None)), slot): hashes[place]}
+    )
     assert surplus.startswith(f"leadkpi:v1:period:{slot}:email:_all: expected nothing, got")
 
 
@@ -252,15 +335,19 @@ def test_a_hash_that_stayed_behind_is_told_while_others_move() -> None:
 
 def test_lifetime_is_always_compared() -> None:
     expected = a_day()
-    hashes = published_hashes(expected, NOON) | {(OVERALL, "lifetime"): {}}
+    hashes = published_hashes(expected, NOON) | {(Subject(PERIOD, OVERALL), "lifetime"): {}}
     assert len(hash_differences(expected, hashes, NOON + 3000)) == 1
 
 
 def test_a_hash_and_a_record_show_the_same() -> None:
     expected = a_day()
     hashes, records = published_hashes(expected), published_records(expected)
-    shown = shown_by_hash(hashes[SEO, "last_24h"])
-    assert shown == shown_by_record(records[b"period|last_24h|-|seo|_all"])
+    by_hash = view_of_hash(hashes[SEO, "last_24h"])
+    by_record = view_of_record(records[b"period|last_24h|-|seo|_all"])
+    facts, kpis = by_record.numbers
+    assert by_hash.numbers.facts == facts
+    assert by_hash.numbers.kpis == {name: kpi._replace(interval=None) for name, kpi in kpis.items()}
+    assert by_hash[:6] == by_record[:6]
 
 
 def test_up_to_when_a_record_is_complete_is_read_to_the_millisecond() -> None:
@@ -276,16 +363,31 @@ def test_up_to_when_a_record_is_complete_is_read_to_the_millisecond() -> None:
 def test_each_reject_is_there_once_and_no_other() -> None:
     good, orphan, twice, strange = (("t", 0, offset, "malformed") for offset in range(4))
     found = Comparison()
-    compare_rejects(
-        "rejects",
-        [good, twice],
-        {good, twice, orphan},
-        Counter([good, twice, twice, strange]),
-        found,
-    )
+    wanted = WantedRejects([good, twice], [], {good, twice, orphan})
+    compare_rejects("rejects", wanted, Counter([good, twice, twice, strange]), found)
     assert [str(one) for one in found.differences] == [
         "rejects t/0/2: expected malformed once, got 2 times",
         "rejects t/0/3: expected nothing, got malformed",
     ]
-    compare_rejects("rejects", [good], {good, orphan}, Counter([orphan]), found)
+    wanted = WantedRejects([good], [], {good, orphan})
+    compare_rejects("rejects", wanted, Counter([orphan]), found)
     assert str(found.differences[-1]) == "rejects t/0/0: expected malformed, got nothing"
+
+
+@pytest.mark.parametrize(
+    ("offsets", "told"),
+    [
+        ((1,), []),
+        ((2,), []),
+        ((), ["rejects t/0/1: expected currency_mismatch once, got nothing"]),
+        ((1, 2), ["rejects t/0/1: expected currency_mismatch once, got 2 times"]),
+    ],
+)
+def test_of_events_that_are_the_same_refund_exactly_one_is_rejected(
+    offsets: tuple[int, ...], told: list[str]
+) -> None:
+    places = [("t", 0, offset, "currency_mismatch") for offset in (1, 2)]
+    got = Counter(place for place in places if place[2] in offsets)
+    found = Comparison()
+    compare_rejects("rejects", WantedRejects([], [places], places), got, found)
+    assert [str(one) for one in found.differences] == told
