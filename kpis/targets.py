@@ -75,6 +75,16 @@ class Targets:
         shown.sort(key=lambda target: (target.kpi, target.period != _QUARTER, target.start_minute))
         return tuple({target.kpi: target for target in shown}.values())
 
+    def later_months(self, month: Window, calendar: Calendar) -> tuple[Window, ...]:
+        """Return the months that a quarter's target counts on to from `month`: those after it."""
+        return tuple(
+            later
+            for target in self._targets.values()
+            if target.period == _QUARTER and is_shown_in(target, month)
+            for later in windows_of(target, calendar)
+            if (later.start_minute or 0) > (month.start_minute or 0)
+        )
+
 
 def is_shown_in(target: Target, window: Window) -> bool:
     """Tell whether `target` concerns the records of `window`, if no other one takes its place."""

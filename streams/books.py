@@ -1,7 +1,7 @@
 """The sums of one shard: the cells of its subjects, the windows they are in, and their rows."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -41,7 +41,6 @@ class Books:
     def __init__(self, rows: Table, spans: Spans, tally: Tally, most_campaigns: int) -> None:
         self._rows = rows
         self._spans = spans
-        self._buckets = spans.buckets
         self._tally = tally
         self._most_campaigns = most_campaigns
         self._campaigns: set[Scope] = set()
@@ -52,10 +51,11 @@ class Books:
         self._subjects_in: dict[Window, set[Subject]] = {}
         self._changed: dict[Subject, set[Cell]] = {}
         self._visited: set[Subject] = set()
-        self.newest_minute = 0
+        self._windows: dict[tuple[Grain, int], tuple[Window, ...]] = {}
+        self._newest_minute = 0
 
-    def restore(self) -> list[Window]:
-        """Take up what the table says; return all tumbling windows that have facts."""
+    def restore(self) -> None:
+        """Take up what the table says; the newest minute is to be set before."""
         for key, packed in self._rows.take_rows().items():
             basis, channel, campaign_id, grain, bucket, part = _decode_key(key)
             subject = Subject(basis, Scope(channel, campaign_id))
@@ -65,8 +65,20 @@ class Books:
             else:
                 cells.unpack_visitors(cell, packed)
             for window in self._spans.touched(*cell):
-                self._index(subject, window)
-        return list(self._subjects_in)
+                # Of a week or month that is no longer kept there may be days.
+                if self._spans.is_kept(window, self.newest_minute):
+                    self._index(subject, window)
+
+    @property
+    def newest_minute(self) -> int:
+        """The newest event time that was seen; retention counts back from it."""
+        return self._newest_minute
+
+    @newest_minute.setter
+    def newest_minute(self, minute: int) -> None:
+        if minute != self._newest_minute:
+            self._newest_minute = minute
+            self._windows.clear()
 
     # ------------------------------------------------------------------------- reading
 
@@ -108,14 +120,17 @@ class Books:
 
     # ------------------------------------------------------------------------- adding
 
-    def windows_of(self, grain: Grain, bucket: int) -> list[Window]:
+    def windows_of(self, grain: Grain, bucket: int) -> tuple[Window, ...]:
         """Return the tumbling windows and lifetime that facts of a bucket count in, if still kept."""
-        windows: list[Window] = []
-        for wider in list(Grain)[grain:]:
-            start = self._buckets.start(wider, bucket)
-            if wider is Grain.LIFETIME or self._buckets.is_kept(wider, start, self.newest_minute):
-                windows += self._spans.touched(wider, start)
-        return [w for w in windows if self._spans.is_kept(w, self.newest_minute)]
+        windows = self._windows.get((grain, bucket))
+        if windows is None:
+            windows = self._windows[grain, bucket] = tuple(
+                window
+                for stored in self._spans.stored(grain, bucket)
+                for window in self._spans.touched(*stored.cell)
+                if self._spans.is_kept(window, self._newest_minute)
+            )
+        return windows
 
     def is_open(self, subject: Subject) -> bool:
         """Tell whether there is room for a subject, and make it if there is."""
@@ -131,16 +146,26 @@ class Books:
         self._open(subject)
         return True
 
-    def add(self, subject: Subject, delta: Delta, windows: list[Window]) -> None:
-        """Add a delta to the cells of an open subject; `windows` are those it counts in."""
+    def add(self, subject: Subject, delta: Delta, windows: Iterable[Window]) -> bool:
+        """Add a delta to the cells of an open subject; `windows` are those it counts in.
+
+        Tell whether anything is new: visitors may be known already.
+        """
         cells = self._cells[subject]
         changed = self._changed.setdefault(subject, set())
         grain, facts = Grain(delta.grain), widen(delta.facts)
-        changed.update(cells.add(grain, delta.bucket, facts, self.newest_minute, delta.visitors))
+        new = cells.add(grain, delta.bucket, facts, self._newest_minute, delta.visitors)
+        changed.update(new)
         if delta.visitors is not None:
             self._visited.add(subject)
         for window in windows:
             self._index(subject, window)
+        return bool(new)
+
+    def know(self, subject: Subject, window: Window) -> None:
+        """Keep account of a window that a subject had facts in, even if it has none any more."""
+        self._open(subject)
+        self._index(subject, window)
 
     def _open(self, subject: Subject) -> Cells:
         cells = self._cells.get(subject)

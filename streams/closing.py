@@ -33,6 +33,10 @@ _decode_key = msgspec.msgpack.Decoder(_RowKey).decode
 ENTRY: Final = "entry"
 
 
+AROUND: Final = "~"
+"""What names of numbers begin with that are kept for `previous`, but are no facts: they make no revision."""
+
+
 class Status(NamedTuple):
     """What a record says of its window; `before` are the facts of the last revision if this is a new one.
 
@@ -68,16 +72,17 @@ class Closing:
         self._to_issue: list[tuple[int, int, Subject, Window]] = []
         self._number = 0
 
-    def restore(self, rows: Iterable[tuple[bytes, bytes]], windows: Iterable[Window]) -> None:
-        """Take up the entries among the rows of the table, and the windows that have facts."""
+    def restore(self, rows: Iterable[tuple[bytes, bytes]]) -> list[tuple[Subject, Window]]:
+        """Take up the entries among the rows of the table, and return what they are about."""
+        found = []
         for key, row in rows:
             _, basis, channel, campaign_id, kind, start = _decode_key(key)
             window = self._spans.tumbling(kind, start)
             subject = Subject(basis, Scope(channel, campaign_id))
             self._entries.setdefault(subject, {})[window] = row
             self._wait(subject, window, decode_entry(row))
-        for window in windows:
-            self.watch(window)
+            found.append((subject, window))
+        return found
 
     def watch(self, window: Window) -> bool:
         """Close a window when its time comes; tell whether it was not known before."""
@@ -108,9 +113,12 @@ class Closing:
         if entries is None or (row := entries.get(window)) is None:
             return
         entry = decode_entry(row)
-        entry = changed(entry, cause, {} if entry.cause else facts())
-        self._put(subject, window, entry)
-        self._wait(subject, window, entry)
+        if cause <= entry.cause:
+            return
+        after = changed(entry, cause, {} if entry.cause else facts())
+        self._put(subject, window, after)
+        if due_ms(after) != due_ms(entry):
+            self._wait(subject, window, after)
 
     def due(self, complete_until_ms: int | None, now_ms: int) -> Iterator[tuple[Subject, Window]]:
         """Yield what has to be looked at again: windows that became final, and changes that have waited.
@@ -119,7 +127,9 @@ class Closing:
         """
         while self._to_issue and self._to_issue[0][0] <= now_ms:
             _, _, subject, window = heapq.heappop(self._to_issue)
-            if window in self._entries.get(subject, {}):
+            row = self._entries.get(subject, {}).get(window)
+            # It may have been issued meanwhile, when a graver cause was due earlier.
+            if row is not None and is_due(decode_entry(row), now_ms):
                 yield subject, window
         until = -1 if complete_until_ms is None else complete_until_ms // MINUTE_MS
         while True:
@@ -177,7 +187,7 @@ class Closing:
         entry = decode_entry(row)
         if not is_due(entry, now_ms):
             return self.peek(subject, window)
-        after = issued(entry, now_ms, facts)
+        after = issued(entry._replace(facts=_own(entry.facts or {})), now_ms, _own(facts))
         self._put(subject, window, after)
         if after.revision == entry.revision:
             # What changed has changed back.
@@ -194,6 +204,10 @@ class Closing:
         row = encode_entry(entry)
         self._entries.setdefault(subject, {})[window] = row
         self._rows.put(_row_key(subject, window), row)
+
+
+def _own(facts: Facts) -> Facts:
+    return {name: fact for name, fact in facts.items() if not name.startswith(AROUND)}
 
 
 def _row_key(subject: Subject, window: Window) -> bytes:

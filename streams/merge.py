@@ -6,7 +6,7 @@ transaction, and there is never a changed cell whose record is still to be writt
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -91,7 +91,7 @@ class Merge:
             )
             self._marks = Marks(marks)
         self._until_ms = self.complete_until_ms
-        windows = self._books.restore()
+        self._books.restore()
         entries = []
         for key, row in self._rows.take_rows().items():
             kind = _kind_of(key)
@@ -102,9 +102,10 @@ class Merge:
                 self._rolling.add((Subject(basis, Scope(channel, campaign_id)), name))
             else:
                 self._figures.restore(key, row)
-        self._closing.restore(entries, windows)
-        for window in windows:
-            self._await(window)
+        for subject, window in self._closing.restore(entries):
+            self._books.know(subject, window)
+        for window in self._books.windows():
+            self._await(window, self._books.subjects_in(window))
         self._refresh.extend(self._books.subjects())
 
     # ------------------------------------------------------------------------- reading
@@ -130,7 +131,7 @@ class Merge:
                 case Delta() as delta:
                     self._add(delta)
                 case Reported() as reported:
-                    self._take_reported(reported)
+                    self._figures.reported(reported)
                 case TargetTold() as told:
                     self._take_target(told)
         if envelope.marks:
@@ -147,47 +148,58 @@ class Merge:
         cause = Cause(delta.cause)
         for window in windows:
             self._note(subject, window, cause)
-        self._books.add(subject, delta, windows)
+        if not self._books.add(subject, delta, windows):
+            return
         for window in windows:
-            self._await(window, subject)
-        self._dirty.setdefault(subject, set()).update(windows)
+            self._await(window, (subject,))
+        self._look_again(subject, windows)
+        later = self._figures.later_months(subject, windows)
+        self._look_again(subject, (month for month in later if self._books.has(subject, month)))
         if subject.scope.channel is not None and subject.scope.campaign_id is None:
             self._show_overall(subject.basis, windows)
 
     def _note(self, subject: Subject, window: Window, cause: Cause) -> None:
         until_ms = self._until_ms
         self._closing.note(
-            subject, window, cause, lambda: self._figures.facts(subject, window, until_ms)
+            subject, window, cause, lambda: self._figures.remembered(subject, window, until_ms)
         )
 
-    def _show_overall(self, basis: str, windows: list[Window]) -> None:
+    def _look_again(self, subject: Subject, windows: Iterable[Window]) -> None:
+        """Publish windows of a subject again, and with any of them its rolling ones."""
+        if windows := set(windows):
+            self._dirty.setdefault(subject, set()).update(windows)
+
+    def _show_overall(self, basis: str, windows: Iterable[Window]) -> None:
         """Publish the whole's windows too: a channel's first fact may make its cost a missing one."""
         overall = Subject(basis, OVERALL)
-        shown = {window for window in windows if self._books.has(overall, window)}
-        if shown:
-            self._dirty.setdefault(overall, set()).update(shown)
+        shown = [window for window in windows if self._books.has(overall, window)]
+        self._look_again(overall, shown)
 
-    def _await(self, window: Window, subject: Subject | None = None) -> None:
+    def _await(self, window: Window, subjects: Iterable[Subject]) -> None:
         """Look at a window again when it begins, when it is final and when its leads are mature."""
         if window.start_minute is None or window.end_minute is None:
             return
         is_new = self._closing.watch(window)
-        if window.kind == "1m" and subject is not None and window.start_minute > self._minute():
-            self._ahead.setdefault(window.start_minute, set()).add(subject)
+        if window.start_minute > self._minute():
+            self._ahead.setdefault(window.start_minute, set()).update(subjects)
         if is_new and window.kind == "1d" and window.end_minute > self._mature_minute():
             heapq.heappush(self._to_mature, window.end_minute)
 
-    def _take_reported(self, reported: Reported) -> None:
-        for window in self._figures.reported(reported, self._books.windows()):
-            for subject in self._books.subjects_in(window):
-                if subject.scope.channel in (reported.channel, None):
-                    self._dirty.setdefault(subject, set()).add(window)
+    def _take_reported(self) -> None:
+        """Publish what became partial or whole as cost was reported further, or no longer so far."""
+        for channel, windows in self._figures.take_reported(self._until_ms):
+            for window in windows:
+                is_lifetime = window is LIFETIME_WINDOW
+                books = self._books
+                for subject in books.subjects() if is_lifetime else books.subjects_in(window):
+                    if subject.scope.channel in (channel, None):
+                        self._look_again(subject, (window,))
 
     def _take_target(self, told: TargetTold) -> None:
         subject = Subject(PERIOD, Scope(told.channel, told.campaign_id))
         for window in self._figures.target_told(told):
             if self._books.has(subject, window):
-                self._dirty.setdefault(subject, set()).add(window)
+                self._look_again(subject, (window,))
 
     # ------------------------------------------------------------------------- publishing
 
@@ -212,9 +224,10 @@ class Merge:
         for window, subjects in self._books.expired():
             self._closing.forget(window, subjects)
             for subject in subjects:
-                self._dirty.setdefault(subject, set()).add(window)
+                self._look_again(subject, (window,))
         self._mature()
         self._until_ms = self.complete_until_ms
+        self._take_reported()
         self._take_due()
         self._tick()
         if has_applied:
@@ -266,18 +279,18 @@ class Merge:
         boundary = (until_ms - self._deployment.horizon_ms) // MINUTE_MS
         while self._to_mature and self._to_mature[0] <= boundary:
             day = self._spans.tumbling("1d", heapq.heappop(self._to_mature) - 1)
-            windows = (*self._spans.touched(Grain.DAY, day.start_minute or 0), LIFETIME_WINDOW)
+            windows = self._books.windows_of(Grain.DAY, day.start_minute or 0)
             for subject in self._books.subjects_in(day):
                 if subject.basis == COHORT:
                     for window in windows:
                         self._note(subject, window, Cause.OUTCOME)
-                    self._dirty.setdefault(subject, set()).update(windows)
+                    self._look_again(subject, windows)
 
     def _take_due(self) -> None:
         """Take up windows that became final and revisions that have waited, up to a flush's worth."""
         due = self._closing.due(self._until_ms, self._clock.now_ms())
         for subject, window in islice(due, CELLS_PER_FLUSH):
-            self._dirty.setdefault(subject, set()).add(window)
+            self._look_again(subject, (window,))
 
     def _tick(self) -> None:
         """Once a minute, queue what has a window that moves, as windows move without events."""
@@ -294,7 +307,7 @@ class Merge:
         for subject in self._figures.paced():
             for _, window in self._spans.slots(minute):
                 if window.kind in ("1d", "1w", "1mo") and self._books.has(subject, window):
-                    self._dirty.setdefault(subject, set()).add(window)
+                    self._look_again(subject, (window,))
 
     def _moved(self, minute: int) -> Iterator[Subject]:
         current = dict(self._spans.slots(minute))
@@ -326,13 +339,14 @@ class Merge:
         if not self._spans.is_kept(window, self._books.newest_minute):
             self._put_record(subject, window, None, outbox)
             return None
-        facts = self._figures.facts(subject, window, self._until_ms)
-        now_ms = self._clock.now_ms()
-        status = self._closing.settle(subject, window, facts, self._until_ms, now_ms)
+        until_ms, now_ms = self._until_ms, self._clock.now_ms()
+        numbers = self._figures.numbers(subject, window, until_ms)
+        facts = numbers.facts
+        status = self._closing.settle(subject, window, numbers.remembered(), until_ms, now_ms)
         if not facts and not status.is_news:
             self._put_record(subject, window, None, outbox)
             return None
-        values = self._figures.values(subject, window, status, self._until_ms, now_ms)
+        values = self._figures.values(subject, window, numbers, status, until_ms, now_ms)
         written = self._put_record(subject, window, values if facts else None, outbox)
         if status.is_news:
             news = written or record(values, self._catalog, self._zone, self._currency)
@@ -394,15 +408,15 @@ class Merge:
         self, subject: Subject, window: Window, known: WindowValues | None
     ) -> WindowValues | None:
         """Return the values of a window of which nothing has to be written but a rolling one."""
-        if not self._books.has(subject, window):
+        is_kept = self._spans.is_kept(window, self._books.newest_minute)
+        if not (is_kept and self._books.has(subject, window)):
             return None
-        facts = self._books.facts(subject, window)
-        if not facts:
-            return None
-        if known is not None and known.facts == facts and subject.scope.channel is not None:
+        until_ms, now_ms = self._until_ms, self._clock.now_ms()
+        numbers = self._figures.numbers(subject, window, until_ms)
+        if known is not None and (known.facts, known.surroundings) == numbers:
             return known
         status = self._closing.peek(subject, window) if window.kind not in ROLLING else Status()
-        return self._figures.values(subject, window, status, self._until_ms, self._clock.now_ms())
+        return self._figures.values(subject, window, numbers, status, until_ms, now_ms)
 
 
 def _kind_of(key: bytes) -> str:

@@ -40,7 +40,8 @@ class Ledger:
                 after.table.load(record.key or b"", record.value)
         after.table.loaded()
         rows = after.table.take_rows()
-        after.closing.restore(rows.items(), [HOUR])
+        after.closing.restore(rows.items())
+        after.closing.watch(HOUR)
         return after
 
     def settle(self, facts: Facts, now_ms: int, until_ms: int | None = FINAL_MS) -> Status:
