@@ -9,6 +9,7 @@ import pytest
 from kpis.catalog import Catalog
 from kpis.events import TOPICS
 from kpis.kpi_table import HEADING
+from kpis.readers import READERS
 from kpis.reading import read
 from streams import settings
 from streams.settings import SECTIONS, Settings, load
@@ -16,6 +17,7 @@ from streams.topics import topics_of
 from tests.generated import WITH_KPIS, with_kpis
 
 ROOT = Path(__file__).parent.parent
+CONTRACT = "docs/contract.md"
 NOW_MS = 1_795_000_000_000
 
 
@@ -33,6 +35,12 @@ def rows_of(text: str, *heading: str) -> list[tuple[str, ...]]:
 
 def document(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+def anchors(text: str) -> set[str]:
+    """Return what the headings of a document are linked as."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def shown(value: object) -> str:
@@ -114,10 +122,59 @@ def test_readme_has_an_example_of_each_type_that_is_accepted_as_it_stands() -> N
     assert found == {kind for kinds in TOPICS.values() for kind in kinds}
 
 
-def test_documents_name_only_files_that_exist() -> None:
-    for name in ("README.md", "docs/kpis.md", "docs/settings.md", "docs/decisions.md"):
-        for target in re.findall(r"\]\(([^)#:]+)\)", document(name)):
-            assert ((ROOT / name).parent / target).is_file(), f"{name}: {target}"
+def test_documents_name_only_files_and_headings_that_exist() -> None:
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^):]+)\)", path.read_text(encoding="utf-8")):
+            target, _, anchor = link.partition("#")
+            file = path.parent / target if target else path
+            assert file.is_file(), f"{path.name}: {link}"
+            assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), link
+
+
+def test_contract_lists_every_topic_with_its_types() -> None:
+    rows = rows_of(
+        document(CONTRACT), "topic", "types (the first is the default if `type` is absent)"
+    )
+
+    assert {topic: kinds for topic, kinds in rows} == {  # noqa: C416 - a row is no pair to mypy
+        topics_of(Settings()).inputs[topic]: ", ".join(kinds) for topic, kinds in TOPICS.items()
+    }
+
+
+def test_contract_lists_every_field_of_every_type() -> None:
+    envelope = frozenset.intersection(*(known for _, known in READERS.values()))
+    told = {
+        kind: fields
+        for kinds, fields in rows_of(document(CONTRACT), "type", "fields")
+        for kind in kinds.split(", ")
+    }
+
+    assert told.keys() == READERS.keys()
+    for kind, (_, known) in READERS.items():
+        # What takes a thing back has the fields of its key, told in one word.
+        if "key fields" not in told[kind]:
+            words = set(re.findall(r"[a-z_]+", told[kind]))
+            assert known - envelope <= words, kind
+
+
+def test_contract_has_the_kpis_of_the_catalogue_with_their_units_and_reasons() -> None:
+    heading = "KPI", "numerator / denominator", "unit", "reason if undefined", "asked for as"
+    rows = rows_of(document(CONTRACT), *heading, "French")
+    expected = [
+        ("stage_conversion.<from>.<to>" if kpi.name.startswith("stage_") else kpi.name, kpi)
+        for kpi in Catalog(Settings().funnel.stages).kpis
+    ]
+    told = {
+        name.removesuffix(".<kpi>"): (row[2], row[3])
+        for row in rows
+        for name in row[0].replace("`", "").split(" (")[0].split(", ")
+    }
+
+    assert list(told) == list(dict.fromkeys(name for name, _ in expected))
+    for name, kpi in expected:
+        unit, reasons = told[name]
+        assert unit == kpi.unit
+        assert kpi.reason in reasons
 
 
 def test_compose_opens_ports_to_this_machine_only() -> None:
