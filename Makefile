@@ -37,7 +37,7 @@ setup: .venv/.synced  ## make .venv with everything, leadpulse in .venv/bin
 # What a first user needs and no more; takes nothing away from a developer's environment.
 .venv/.demo: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@echo "setup: making .venv from uv.lock"
-	@$(UV) sync --quiet --frozen --python $(PYTHONS) --inexact --no-dev --extra demo
+	@$(UV) sync --quiet --frozen --python $(PYTHONS) --inexact --no-dev --extra demo --extra visitors
 	@touch .venv/.demo
 
 parts: setup  ## install what tests need besides Python: Java, Maven, Redis, Kafka's jars
