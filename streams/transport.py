@@ -9,7 +9,7 @@ both are pinned in pyproject.toml for that.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import faust
 from aiokafka import TopicPartition
