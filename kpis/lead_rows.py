@@ -1,8 +1,8 @@
 """Leads as the rows of a table, as small as they can be read back exactly.
 
-A deployment remembers every lead, so a row repeats nothing: a source or stage is written once,
-times as distances from the creation, canonical UUIDs as their 16 bytes, and what is empty at the end of
-a row is left out.
+A deployment remembers every lead, so a row repeats nothing: a source, stage or channel is written once,
+a usual one as a number; times as distances from the creation, canonical UUIDs as their 16 bytes; and
+what is empty at the end of a row is left out.
 """
 
 from typing import Any, Final
@@ -22,6 +22,14 @@ _LEAST_FIELDS: Final = 2
 
 _encode: Final = msgpack.Encoder().encode
 _decode: Final = msgpack.Decoder().decode
+# Stored rows rest on the order of these: new ones go to the end.
+_KNOWN: Final = (
+    *("visitor", "lead", "mql", "sql", "customer"),
+    *("google_ads", "linkedin_ads", "meta_ads", "microsoft_ads", "seo", "email", "referral"),
+    *("direct", "event", "partner", "organic_social", "other"),
+)
+_NUMBERS: Final = {text: number for number, text in enumerate(_KNOWN)}
+
 _decode_waiting: Final = msgpack.Decoder(list[Waiting]).decode
 
 
@@ -64,7 +72,9 @@ class _Writing:
         self.texts: dict[str, int] = {}
 
     def text(self, text: str) -> int:
-        return self.texts.setdefault(text, len(self.texts))
+        """Return the number of a text: of a usual one from 0 on, of the row's own from -1 down."""
+        number = _NUMBERS.get(text)
+        return self.texts.setdefault(text, ~len(self.texts)) if number is None else number
 
     def distance(self, at_ms: int | None) -> int | None:
         return None if at_ms is None else at_ms - self.base_ms
@@ -80,7 +90,7 @@ class _Writing:
     def creation(self, created: Creation) -> tuple[object, ...]:
         return (
             *self.order(created.order),
-            created.channel,
+            None if created.channel is None else self.text(created.channel),
             created.campaign_id,
             None if created.click_id is None else _packed(created.click_id),
             self.text(created.initial_stage),
@@ -164,26 +174,29 @@ class _Reading:
             waiting=_decode_waiting(waiting) if waiting else [],
         )
 
+    def text(self, number: int) -> str:
+        return _KNOWN[number] if number >= 0 else self.texts[~number]
+
     def instant(self, distance: int | None) -> int | None:
         return None if distance is None else self.base_ms + distance
 
     def order(self, distance: int, source: int, event_id: str | bytes, digest: int) -> Order:
-        return Order(self.base_ms + distance, self.texts[source], _unpacked(event_id), digest)
+        return Order(self.base_ms + distance, self.text(source), _unpacked(event_id), digest)
 
     def creation(self, fields: Any) -> Creation:
         channel, campaign_id, click_id, stage, content = fields[_ORDER_FIELDS:]
         return Creation(
             self.order(*fields[:_ORDER_FIELDS]),
-            channel,
+            None if channel is None else self.text(channel),
             campaign_id,
             None if click_id is None else _unpacked(click_id),
-            self.texts[stage],
+            self.text(stage),
             content,
         )
 
     def moves(self, flat: Any) -> list[Move]:
         return [
-            Move(self.order(*flat[at : at + _ORDER_FIELDS]), self.texts[flat[at + _ORDER_FIELDS]])
+            Move(self.order(*flat[at : at + _ORDER_FIELDS]), self.text(flat[at + _ORDER_FIELDS]))
             for at in range(0, len(flat), _MOVE_FIELDS)
         ]
 

@@ -301,14 +301,14 @@ def test_what_waits_travels_through_the_table_unchanged() -> None:
     assert decode_lead(encode_lead(lead)) == lead
 
 
-def test_a_lead_with_two_moves_takes_at_most_160_bytes() -> None:
+def test_a_lead_with_two_moves_takes_at_most_130_bytes() -> None:
     ids = [f"{UUID[:-1]}{n}" for n in range(3)]
     lead = a_lead(
         created(0, "google_ads", "c-42", event_id=ids[0]),
         moved(9, "mql", event_id=ids[1]),
         moved(99, "sql", event_id=ids[2]),
     )
-    assert len(encode_lead(lead)) <= 160
+    assert len(encode_lead(lead)) <= 130
 
 
 # ----------------------------------------------------------------------------- where a lead counts
