@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -23,7 +25,7 @@ from streams.publishers.redis_hashes import hash_name
 from streams.settings import Settings, load
 from streams.topics import admin_client, create, topics_of
 from streams.verify import verify
-from tests.kpis.streams_of_records import MINUTE_MS, Record, record
+from tests.kpis.streams_of_records import MINUTE_MS, Record, record, text
 from tests.parts.kafka_broker import KafkaBroker
 from tests.parts.redis_server import RedisServer
 
@@ -42,25 +44,62 @@ class Deployment:
 
 
 def some_records() -> list[Record]:
-    """Return one of each kind, some of which are refused, of the last days and minutes."""
+    """Return records of each kind, some of which are refused, of the last days and minutes."""
     now_ms = time.time_ns() // 1_000_000
-    records = []
+    records = [Record("clicks", b"{", now_ms), *money_of(now_ms)]
     for ago in (0, 1, 59, 60, 61, 200, 1500, 3000):
         at_ms = now_ms - ago * MINUTE_MS
         ids: dict[str, Any] = {"event_id": f"e{ago}", "channel": "google_ads", "campaign_id": "c|é"}
-        sale: dict[str, Any] = {"sale_id": f"s{ago}", "lead_id": f"l{ago + 1}"}
-        sale |= {"amount": "9.5", "currency": "EUR"}
+        sale: dict[str, Any] = {"sale_id": f"s{ago}", "amount": "9.5", "currency": "EUR"}
+        visit: dict[str, Any] = {"visit_id": f"w{ago}", "visitor_id": f"v{ago % 3}"}
+        lead_id = f"l{ago}"
         records += [
             record("impressions", "impression.served", at_ms, **ids),
             record("clicks", "click.recorded", at_ms, **ids, click_id=f"k{ago % 3}"),
             record("clicks", "click.recorded", at_ms, **ids),
-            record("leads", "lead.created", at_ms, **ids, lead_id=f"l{ago}"),
-            record("stage-changes", "lead.stage_changed", at_ms, lead_id=f"l{ago}", to_stage="sql"),
-            record("stage-changes", "lead.stage_changed", at_ms, lead_id=f"l{ago}", to_stage="no"),
-            record("sales", "sale.created", at_ms, **sale),
-            Record("clicks", b"{", now_ms),
+            record("visits", "visit.started", at_ms, **ids, **visit),
+            record("leads", "lead.created", at_ms, **ids, lead_id=lead_id),
+            record("leads", "lead.created", at_ms, lead_id=f"of click {ago}", click_id="k0"),
+            record("stage-changes", "lead.stage_changed", at_ms, lead_id=lead_id, to_stage="sql"),
+            record("stage-changes", "lead.stage_changed", at_ms, lead_id=lead_id, to_stage="no"),
+            record("sales", "sale.created", at_ms, **sale, lead_id=f"l{ago + 1}"),
         ]
     return records
+
+
+def money_of(now_ms: int) -> list[Record]:
+    """Return a sale in dollars with its reversals, a rate, bills of today, corrections and a target."""
+    today = datetime.fromtimestamp(now_ms / 1000, ZoneInfo("Europe/Paris")).date()
+    bill: dict[str, Any] = {
+        "cost_source": "ads",
+        "channel": "google_ads",
+        "period_start": today.isoformat(),
+        "period_end": (today + timedelta(days=1)).isoformat(),
+        "amount": "1234.56",
+        "reported_at": text(now_ms),
+    }
+    rate: dict[str, Any] = {"base": "USD", "quote": "EUR", "rate": "0.92"}
+    sale: dict[str, Any] = {"sale_id": "dollars", "currency": "USD"}
+    target: dict[str, Any] = {"kpi": "leads", "period": "day", "period_start": today.isoformat()}
+    merger: dict[str, Any] = {"lead_id": "l60", "into_lead_id": "l59"}
+    return [
+        record("costs", "cost.snapshot", now_ms, **bill, currency="EUR"),
+        record("costs", "cost.snapshot", now_ms, **bill, currency="USD", account_id="other"),
+        # A fee is for the whole day: it is booked as time goes by.
+        record("costs", "cost.snapshot", now_ms, **bill, currency="EUR", cost_type="fee"),
+        record("fx-rates", "fxrate.set", now_ms, **rate, date=today.isoformat()),
+        record("sales", "sale.created", now_ms, **sale, amount="100", lead_id="l0"),
+        record("sales", "sale.refunded", now_ms, **sale, amount="40", refund_id="r1"),
+        record("sales", "sale.refunded", now_ms, sale_id="s60", **REFUND_IN_DOLLARS),
+        record("sales", "sale.cancelled", now_ms, sale_id="s61"),
+        record("leads", "lead.merged", now_ms, **merger),
+        record("leads", "lead.updated", now_ms, lead_id="l200", channel="seo"),
+        record("leads", "lead.disqualified", now_ms, lead_id="l1"),
+        record("targets", "target.set", now_ms, **target, value=20, reported_at=text(now_ms)),
+    ]
+
+
+REFUND_IN_DOLLARS: dict[str, Any] = {"refund_id": "r2", "amount": "1", "currency": "USD"}
 
 
 async def prepare(settings: Settings, records: list[Record]) -> None:
@@ -157,7 +196,11 @@ async def test_a_wrong_record_is_found(deployment: Deployment) -> None:
     await verified(settings)
     partition, right = await last_record(settings, LIFETIME)
     await put(
-        settings, topics_of(settings).kpis, partition, LIFETIME, right.replace(b":8,", b":9,")
+        settings,
+        topics_of(settings).kpis,
+        partition,
+        LIFETIME,
+        right.replace(b'"impressions":8', b'"impressions":9'),
     )
     try:
         status, lines = await verified(settings, 0)
@@ -175,6 +218,7 @@ async def test_a_wrong_hash_is_found(deployment: Deployment) -> None:
     name = hash_name("lifetime", OVERALL)
     redis = Redis.from_url(settings.redis.url, decode_responses=True)
     right = await redis.hget(name, "revenue_gross")
+    assert isinstance(right, str)
     await redis.hset(name, "revenue_gross", "1.000000")
     try:
         status, lines = await verified(settings, 0)
@@ -182,7 +226,20 @@ async def test_a_wrong_hash_is_found(deployment: Deployment) -> None:
         await redis.hset(name, "revenue_gross", right)
         await redis.aclose()
     assert status == 1
-    assert lines[0] == f"{name} revenue_gross: expected 76.000000, got 1.000000"
+    assert lines[0] == f"{name} revenue_gross: expected {right}, got 1.000000"
+
+
+async def test_a_wrong_ledger_is_found(deployment: Deployment) -> None:
+    settings = deployment.settings
+    await verified(settings)
+    topic = topics_of(settings).windows
+    partition, key, value = await some_record(settings, topic)
+    await put(settings, topic, partition, key, value)
+    status, lines = await verified(settings, 0)
+    assert status == 1
+    told = key.decode()
+    assert f"ledger {told} id: expected one of its own, got that of {told} revision 1" in lines
+    assert f"ledger {told} revision: expected 2, got 1" in lines
 
 
 async def test_an_input_whose_beginning_is_gone_cannot_be_compared(deployment: Deployment) -> None:
@@ -198,22 +255,37 @@ async def test_an_input_whose_beginning_is_gone_cannot_be_compared(deployment: D
 
 async def last_record(settings: Settings, key: bytes) -> tuple[int, bytes]:
     """Return partition and value of the last record of a key of leadgen.kpis.v1."""
+    found = (0, b"")
+    async for partition, one in read(settings, topics_of(settings).kpis):
+        if one.key == key:
+            found = (partition, one.value)
+    return found
+
+
+async def some_record(settings: Settings, topic: str) -> tuple[int, bytes, bytes]:
+    """Return partition, key and value of a record of the overall numbers in a topic."""
+    found = (0, b"", b"")
+    async for partition, one in read(settings, topic):
+        if one.key.endswith(b"|_all|_all"):
+            found = (partition, one.key, one.value)
+    return found
+
+
+async def read(settings: Settings, topic: str) -> AsyncIterator[tuple[int, Any]]:
+    """Yield the records of a topic with their partitions."""
     consumer = AIOKafkaConsumer(
         **settings.kafka.consumer_options(), isolation_level="read_committed"
     )
     async with consumer:
-        places = [TopicPartition(topics_of(settings).kpis, partition) for partition in (0, 1)]
+        places = [TopicPartition(topic, partition) for partition in (0, 1)]
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
         for tp in places:
             consumer.seek(tp, 0)
-        found = (0, b"")
         while any([await consumer.position(tp) < ends[tp] for tp in places]):
             for tp, polled in (await consumer.getmany(timeout_ms=200)).items():
                 for one in polled:
-                    if one.key == key:
-                        found = (tp.partition, one.value)
-    return found
+                    yield tp.partition, one
 
 
 async def put(settings: Settings, topic: str, partition: int, key: bytes, value: bytes) -> None:
