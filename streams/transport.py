@@ -28,7 +28,7 @@ from faust.types.tuples import ConsumerMessage
 EVENTS_PER_MESSAGE = 5_000
 """So that no message holds the loop for more than some milliseconds: a commit takes many turns of it."""
 
-OWN_PER_MESSAGE = 8
+OWN_PER_MESSAGE: Final = 8
 """Records of our own topics are packed: each holds as much work as thousands of volume events."""
 
 BATCHES_PER_POLL = 200

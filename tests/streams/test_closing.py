@@ -35,7 +35,7 @@ class Ledger:
         outbox = Outbox()
         self.table.flush(outbox)
         after = Ledger(*self.subjects)
-        for records in outbox._records.values():  # noqa: SLF001 - what was written is looked at
+        for records in outbox._records.values():
             for record in records:
                 after.table.load(record.key or b"", record.value)
         after.table.loaded()
@@ -173,7 +173,7 @@ def test_a_window_that_left_retention_leaves_no_row() -> None:
     ledger.closing.forget(HOUR, {ADS})
     outbox = Outbox()
     ledger.table.flush(outbox)
-    records = [one for written in outbox._records.values() for one in written]  # noqa: SLF001
+    records = [one for written in outbox._records.values() for one in written]
     assert [record.value for record in records] == [None]
     assert ENTRY.encode() in (records[0].key or b"")
     assert ledger.closing.watch(HOUR)
