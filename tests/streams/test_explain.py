@@ -66,7 +66,7 @@ def explained(
     with page.capture() as caught:
         page.print(render(Question(Subject(basis, scope), window, kpi), evidence, SETTING))
     # The signs of print are hard to tell from others here.
-    plain = caught.get().translate(str.maketrans({MINUS: "-", TIMES: "x", NONE: "-"}))
+    plain = caught.get().replace(MINUS, "-").replace(TIMES, "x").replace(NONE, "-")
     return "\n".join(line.rstrip() for line in plain.splitlines())
 
 
