@@ -298,7 +298,9 @@ class Deltas:
             shard = shard_of_scope(Scope(channel, campaign_id), self._partitions)
             delta = Delta(basis, channel, campaign_id, grain, bucket, cause, narrow(facts))
             by_shard.setdefault(shard, []).append(delta)
-        for (cause, basis, wide, grain, bucket), facts in wider.items():
+        # The whole first: merge remembers it with what its channels still are.
+        of_all_first = sorted(wider.items(), key=lambda item: item[0][2] is not None)
+        for (cause, basis, wide, grain, bucket), facts in of_all_first:
             if facts:
                 delta = Delta(basis, wide, OVERALL.campaign_id, grain, bucket, cause, narrow(facts))
                 by_shard.setdefault(OVERALL_SHARD, []).append(delta)
