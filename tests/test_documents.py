@@ -106,20 +106,31 @@ def test_a_document_without_the_marks_is_refused() -> None:
         with_kpis("no table here")
 
 
-def test_readme_has_an_example_of_each_type_that_is_accepted_as_it_stands() -> None:
-    example = re.search(r"```json\n(# leadgen.*?)```", document("README.md"), re.DOTALL)
-    assert example is not None
-    short = {full: name for name, full in topics_of(Settings()).inputs.items()}
-    found, topic = set(), ""
-    for line in example[1].splitlines():
+def examples_in(name: str) -> list[tuple[str, str]]:
+    """Return (short name of the topic, event) of every example in a document."""
+    block = re.search(r"```json\n(# leadgen.*?)```", document(name), re.DOTALL)
+    assert block is not None
+    short = {full: topic for topic, full in topics_of(Settings()).inputs.items()}
+    found, topic = [], ""
+    for line in block[1].splitlines():
         if line.startswith("# "):
             topic = short[line.removeprefix("# ")]
-            continue
-        reading = read(topic, line.encode(), NOW_MS, Settings().rules())
-        assert reading.unknown_fields == 0
-        found.add(re.findall(r'"type": "(.*?)"', line)[0])
+        else:
+            found.append((topic, line))
+    return found
 
-    assert found == {kind for kinds in TOPICS.values() for kind in kinds}
+
+@pytest.mark.parametrize("name", ["README.md", CONTRACT])
+def test_examples_of_events_are_accepted_as_they_stand(name: str) -> None:
+    for topic, line in examples_in(name):
+        assert read(topic, line.encode(), NOW_MS, Settings().rules()).unknown_fields == 0, line
+
+
+def test_contract_has_an_example_of_each_type_and_the_readme_of_each_topic() -> None:
+    kinds = [re.findall(r'"type": "(.*?)"', line)[0] for _, line in examples_in(CONTRACT)]
+
+    assert set(kinds) == READERS.keys()
+    assert {topic for topic, _ in examples_in("README.md")} == TOPICS.keys()
 
 
 def test_documents_name_only_files_and_headings_that_exist() -> None:
