@@ -4,6 +4,7 @@ Source: contract, section 6, and property P9.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from kpis.calendar import MINUTE_MS
@@ -72,7 +73,14 @@ def compare_ledger(
         place = _place(key, expected, found)
         if place is not None:
             _compare_chain(place, of_key, expected, found, is_whole=ledger.is_whole)
-            _compare_last(place, of_key[-1], shown.get(key), expected, complete_until_ms, found)
+            last, record = of_key[-1], shown.get(key)
+            if not expected.is_kept(place.window):
+                continue
+            if _is_pending(place, last, record, expected):
+                _compare_wait(place, last, complete_until_ms, found)
+            else:
+                compare = partial(_compare_last, place, last, expected)
+                expected.compare(place.where, last.record_id.encode(), compare, found)
     _find_missing(expected, revisions.keys(), complete_until_ms, found)
     _compare_states(shown, revisions, found)
 
@@ -144,33 +152,36 @@ _CAUSES: Final = frozenset(cause.label for cause in Cause)
 # ----------------------------------------------------------------------------- the last one
 
 
-def _compare_last(
-    place: _Place,
-    last: View,
-    shown: View | None,
-    expected: Expected,
-    complete_until_ms: int | None,
-    found: Comparison,
+def _is_pending(place: _Place, last: View, record: View | None, expected: Expected) -> bool:
+    """Tell whether a window changed since its last revision, by its record on leadgen.kpis.v1."""
+    if record is not None:
+        return record.state == PROVISIONAL
+    # Of a window that has lost its facts there is no record any more.
+    return bool(last.numbers.facts) and not expected.facts(place.subject, place.window)
+
+
+def _compare_wait(
+    place: _Place, last: View, complete_until_ms: int | None, found: Comparison
 ) -> None:
-    """Compare the last record of a key with the recomputation, unless a revision is still to come."""
-    if not expected.is_kept(place.window):
-        return
+    """Look whether the next revision of a window has to wait for so long."""
+    # Mere outcomes of a cohort may wait for a day.
+    wait_ms = OUTCOME_MS if place.subject.basis == COHORT else REVISION_MS
+    due_ms = last.computed_at_ms + wait_ms + MARGIN_MS
+    if complete_until_ms is not None and due_ms < complete_until_ms:
+        found.add(place.where, f"a revision {last.revision + 1}", NOTHING)
+
+
+def _compare_last(place: _Place, last: View, expected: Expected, found: Comparison) -> None:
+    """Compare the last record of a key with the recomputation."""
     wanted = expected.wanted(place.subject, place.window, last.complete_until_ms)
     if wanted is None and not last.numbers.facts:
         return
-    is_pending = wanted is None if shown is None else shown.state == PROVISIONAL
-    if not is_pending:
-        got = _comparable(last.numbers, place.subject)
-        found.numbers(
-            f"{place.where} revision {last.revision}",
-            None if wanted is None else _lasting(wanted, got, place.subject),
-            got,
-        )
-    elif complete_until_ms is not None:
-        # Mere outcomes of a cohort may wait for a day.
-        wait_ms = OUTCOME_MS if place.subject.basis == COHORT else REVISION_MS
-        if last.computed_at_ms + wait_ms + MARGIN_MS < complete_until_ms:
-            found.add(place.where, f"a revision {last.revision + 1}", NOTHING)
+    got = _comparable(last.numbers, place.subject)
+    found.numbers(
+        f"{place.where} revision {last.revision}",
+        None if wanted is None else _lasting(wanted, got, place.subject),
+        got,
+    )
 
 
 def _lasting(wanted: Wanted, got: Numbers, subject: Subject) -> Wanted:
