@@ -83,7 +83,7 @@ async def explain(
     console.print(render(question, found, setting))
 
 
-class _Records:
+class Records:
     """The records of a question's scope and window, and of the channels in it, in two topics."""
 
     def __init__(self, question: Question, setting: Setting) -> None:
@@ -168,7 +168,7 @@ class _Search:
             Problem: if there is none.
         """
         self._partitions = await self._partition_counts()
-        records = _Records(self._question, self._setting)
+        records = Records(self._question, self._setting)
         await self._read([self._place(self._topics.kpis)], records.take_current)
         await self._read([self._place(self._topics.windows)], records.take_revision)
         if (last := records.last) is None:
@@ -299,7 +299,7 @@ class _Search:
             settings.keep_ms,
             settings.horizon_ms,
         )
-        rejects = _Rejects({self._topics.inputs[short]: short for short in asked}, self._rules)
+        rejects = Rejects({self._topics.inputs[short]: short for short in asked}, self._rules)
 
         def take(tp: TopicPartition, record: Any) -> None:
             if tp.topic == self._topics.rejects:
@@ -345,7 +345,7 @@ class _Search:
         return sum(start for tp, start in starts.items() if tp.topic != self._topics.rejects)
 
 
-class _Rejects:
+class Rejects:
     """Rejects as things that were left out; of the topics given by full and short name."""
 
     def __init__(self, shorts: Mapping[str, str], rules: Rules) -> None:

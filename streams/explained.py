@@ -450,7 +450,9 @@ class _Writer:
         """Yield the revisions that the ledger has."""
         revisions = self._evidence.revisions
         if not revisions:
-            yield "the ledger has none: it was never final"
+            is_open = self._kind not in TUMBLING
+            why = "such a window is never final" if is_open else "it was never final"
+            yield f"the ledger has none: {why}"
             return
         rows = [("revision", "value", "was", "state", "cause", "when")]
         for one in revisions[-MOST_REVISIONS:]:
@@ -489,7 +491,8 @@ class _Writer:
             yield "in the window, but nobody can tell of which scope:"
             yield from _counts(elsewhere)
         if counted.timeless:
-            yield f"and {counted.timeless:,} rejected records that tell no time"
+            told = "record that tells" if counted.timeless == 1 else "records that tell"
+            yield f"and {counted.timeless:,} rejected {told} no time"
         if counted.deleted:
             yield (
                 f"the broker has deleted the first {counted.deleted:,} input records: "

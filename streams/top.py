@@ -50,7 +50,6 @@ REASONS = {
     "no_leads": "no leads",
     "no_sales": "no sales",
     "no_cost": "no cost",
-    "no_customers": "no customers",
     "no_data": "no data",
     "cost_missing": "cost missing",
 }
@@ -246,8 +245,8 @@ def _numbers(view: View) -> dict[str, Text | str]:
         "leads": _count(fields.get("leads")),
         "converted": _count(fields.get("converted")),
         "conversion": _percent(fields.get("conversion"), 2),
-        "CPL": _amount(view, "cpl"),
-        "CAC": _amount(view, "cac"),
+        "CPL": _cost_per_lead(view),
+        "CAC": _mark(view, "cac") + _money(fields["cac"]) if "cac" in fields else NONE,
         "sales": _count(fields.get("sales")),
         "revenue": _money(fields.get("revenue_net", "0")),
         "ROI": _mark(view, "roi") + _percent(fields.get("roi")),
@@ -258,10 +257,10 @@ def _lacks_cost(view: View) -> bool:
     return "cost" not in view.fields and "cost_missing" in view.undefined.values()
 
 
-def _amount(view: View, kpi: str) -> Text:
-    if kpi in view.fields:
-        return Text(_mark(view, kpi) + _money(view.fields[kpi]), style="cyan")
-    reason = view.undefined.get(kpi, "")
+def _cost_per_lead(view: View) -> Text:
+    if "cpl" in view.fields:
+        return Text(_mark(view, "cpl") + _money(view.fields["cpl"]), style="cyan")
+    reason = view.undefined.get("cpl", "")
     return Text(f"{NONE} {REASONS.get(reason, reason)}".strip(), style="dim")
 
 

@@ -1,22 +1,27 @@
 """What is written about a number, from records as the pipeline writes them."""
 
+import base64
+import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
+from aiokafka import TopicPartition
 from rich.console import Console
 
 from kpis.calendar import Calendar
 from kpis.catalog import Catalog, Surroundings, Undefined, Value
 from kpis.facts import COHORT, OVERALL, PERIOD, Facts, Scope, Subject
+from kpis.fields import Rules
 from kpis.instants import instant_ms
-from kpis.left_out import LeftOut
+from kpis.left_out import Item, LeftOut
 from kpis.money import MICROS
 from kpis.retention import Buckets, Retention
 from kpis.spans import LIFETIME_WINDOW, Spans, Window
 from kpis.targets import Target
-from kpis.windows import FINAL, PROVISIONAL, REVISED, WindowValues, record
+from kpis.windows import FINAL, PROVISIONAL, REVISED, WindowValues, key_of, record
+from streams.explain import Records, Rejects
 from streams.explained import MINUS, NONE, TIMES, Counted, Evidence, Revision, Setting, render
 from streams.question import Question
 from streams.shown import View, view_of_record
@@ -293,7 +298,9 @@ def test_state_is_told_with_what_comes_next(state: Mapping[str, Any], told: str)
 )
 def test_window_without_an_end_of_its_own_is_never_final(window: Window, told: str) -> None:
     view = a_view(COST, window=window)
-    assert part(explained(view, "cpl", window=window), "window")[-1] == told
+    text = explained(view, "cpl", window=window)
+    assert part(text, "window")[-1] == told
+    assert part(text, "history") == ["the ledger has none: such a window is never final"]
 
 
 def test_number_that_only_the_ledger_has_says_so() -> None:
@@ -404,3 +411,101 @@ def test_every_kpi_of_the_catalogue_can_be_explained(basis: str) -> None:
         assert text.splitlines()[0].strip().startswith(f"{kpi} (")
         assert part(text, "formula")
         assert part(text, "facts")
+
+
+# ----------------------------------------------------------------------------- records
+
+
+class Read(NamedTuple):
+    """A record as a consumer returns it, as far as it is looked at."""
+
+    key: bytes
+    value: bytes | None
+
+
+PLACE = TopicPartition("leadgen.kpis.v1", 0)
+
+
+def a_key(scope: Scope, window: Window = DAY) -> bytes:
+    return key_of(PERIOD, window, scope, PARIS)
+
+
+def records_of(scope: Scope, current: Iterable[Read], ledger: Iterable[Read] = ()) -> Records:
+    records = Records(Question(Subject(PERIOD, scope), DAY, "cpl"), SETTING)
+    for one in current:
+        records.take_current(PLACE, one)
+    for one in ledger:
+        records.take_revision(PLACE, one)
+    return records
+
+
+def test_last_record_of_the_window_is_the_one_that_counts() -> None:
+    day_before = SPANS.previous(DAY)
+    records = records_of(
+        GOOGLE,
+        [
+            Read(a_key(GOOGLE), b"1"),
+            Read(a_key(GOOGLE, day_before), b"2"),
+            Read(a_key(Scope("google_ads", "c")), b"3"),
+            Read(a_key(OVERALL), b"4"),
+            Read(a_key(GOOGLE), b"5"),
+        ],
+        [Read(a_key(GOOGLE), b"6")],
+    )
+    assert (records.last, records.is_from_ledger) == (b"5", False)
+    assert records.channels() == {"google_ads": b"5"}
+    assert records.history() == [b"6"]
+
+
+def test_window_that_is_kept_no_longer_is_found_in_the_ledger() -> None:
+    current = [Read(a_key(GOOGLE), b"1"), Read(a_key(GOOGLE), None)]
+    ledger = [Read(a_key(GOOGLE), b"2"), Read(a_key(GOOGLE), b"3"), Read(a_key(OVERALL), b"4")]
+    records = records_of(GOOGLE, current, ledger)
+    assert (records.last, records.is_from_ledger) == (b"3", True)
+    assert records.history() == [b"2", b"3"]
+
+
+def test_whole_is_read_with_the_channels_in_it() -> None:
+    scopes = [OVERALL, GOOGLE, Scope("seo", None), Scope("seo", "c")]
+    records = records_of(OVERALL, [Read(a_key(scope), b"%d" % n) for n, scope in enumerate(scopes)])
+    assert records.last == b"0"
+    assert records.channels() == {"google_ads": b"1", "seo": b"2"}
+
+
+def test_window_without_any_record_has_none() -> None:
+    assert records_of(GOOGLE, []).last is None
+
+
+def reject_of(original: object, **fields: object) -> Read:
+    told = {"reason": "bad_value", "topic": "leadgen.leads.v1", "partition": 0, "offset": 7}
+    told["occurred_at"] = "2026-03-29T12:00:00Z"
+    if original is not None:
+        told["original"] = base64.b64encode(json.dumps(original).encode()).decode()
+    return Read(b"leadgen.leads.v1/0/7", json.dumps({**told, **fields}).encode())
+
+
+@pytest.mark.parametrize(
+    ("original", "scope"),
+    [
+        ({"channel": " Google_Ads ", "campaign_id": "c"}, ("google_ads", "c")),
+        ({"channel": "seo"}, ("seo", "-")),
+        ({"channel": 7}, (None, None)),
+        ({"lead_id": "l"}, (None, None)),
+        ([], (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_reject_lies_in_the_scope_that_its_record_names(
+    original: object, scope: tuple[str | None, str | None]
+) -> None:
+    rejects = Rejects({"leadgen.leads.v1": "leads"}, Rules())
+    rejects.take(reject_of(original))
+    assert rejects.items == [Item("leads", "rejected: bad_value", NOON, NOON, *scope)]
+
+
+def test_reject_without_a_time_is_only_counted_and_one_of_other_topics_is_not() -> None:
+    rejects = Rejects({"leadgen.leads.v1": "leads"}, Rules())
+    rejects.take(reject_of(None, occurred_at=None))
+    rejects.take(reject_of(None, topic="leadgen.sales.v1"))
+    rejects.take(Read(b"", b"no reject"))
+    assert (rejects.items, rejects.timeless) == ([], 1)

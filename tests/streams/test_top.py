@@ -9,7 +9,17 @@ from kpis.facts import COHORT, OVERALL, PERIOD, Scope
 from streams.problems import Problem
 from streams.publishers.redis_hashes import SCOPES_KEY, hash_name, member_of
 from streams.settings import load
-from streams.top import NONE, View, console, read_views, redis_client, render, show_once, view_of
+from streams.top import (
+    NONE,
+    PAPER_COLUMNS,
+    View,
+    console,
+    read_views,
+    redis_client,
+    render,
+    show_once,
+    view_of,
+)
 from tests.parts.redis_server import RedisServer
 from tests.parts.server import free_port
 
@@ -62,9 +72,16 @@ def test_title_names_the_period_basis_unless_told_otherwise() -> None:
     assert "last_1h, period basis" in text_of([a_view()])
 
 
-def test_undefined_cost_of_a_customer_shows_its_reason() -> None:
+def test_undefined_cost_of_a_customer_is_no_number() -> None:
     text = text_of([a_view(undefined={"cac": "no_customers"}, cost="5.0")], basis=COHORT)
-    assert f"{NONE} no customers" in text
+    assert row_of("all", text)[-4:] == [NONE, "0", "0.00", NONE]
+
+
+def test_names_fit_the_cohort_table_on_paper() -> None:
+    scope = Scope("microsoft_ads", "competitor-search")
+    view = a_view(scope, {"cpl": "cost_missing"}, leads="1", cac="59697.88", revenue_net="59697.88")
+    text = text_of([view], width=PAPER_COLUMNS, basis=COHORT)
+    assert "microsoft_ads  competitor-search " in text
 
 
 def test_partial_numbers_are_marked_and_the_mark_is_explained() -> None:
