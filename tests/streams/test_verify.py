@@ -244,7 +244,8 @@ async def test_a_wrong_ledger_is_found(deployment: Deployment) -> None:
 
 async def test_an_input_whose_beginning_is_gone_cannot_be_compared(deployment: Deployment) -> None:
     settings = deployment.settings
-    await verified(settings)
+    # The ledger is wrong since the test before: there is nothing to wait for.
+    await verified(settings, 0)
     topic = topics_of(settings).inputs["clicks"]
     async with admin_client(settings.kafka) as admin:
         await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=1)})
