@@ -10,11 +10,11 @@ from typing import Any, Final
 from msgspec import msgpack
 
 from kpis.clicks import Attribution
+from kpis.ids import packed_id, unpacked_id
 from kpis.leads import Corrected, Creation, Journey, Lead, Move
 from kpis.orders import Order, Waiting
 from kpis.sales import SaleState
 
-_UUID_LENGTH: Final = 36
 _ORDER_FIELDS: Final = 4
 _MOVE_FIELDS: Final = _ORDER_FIELDS + 1
 # A distance of 0 is something else than none.
@@ -47,8 +47,8 @@ def encode_lead(lead: Lead) -> bytes:
         None if lead.disqualified is None else writing.order(lead.disqualified),
         None if lead.requalified is None else writing.order(lead.requalified),
         writing.corrected(lead.merged),
-        {_packed(key): writing.journey(journey) for key, journey in lead.joined.items()},
-        {_packed(key): (told.channel, told.campaign_id) for key, told in lead.clicks.items()},
+        {packed_id(key): writing.journey(journey) for key, journey in lead.joined.items()},
+        {packed_id(key): (told.channel, told.campaign_id) for key, told in lead.clicks.items()},
         _encode(lead.waiting) if lead.waiting else None,
     ]
     while len(fields) > _LEAST_FIELDS and not fields[-1]:
@@ -83,7 +83,7 @@ class _Writing:
         return (
             order.at_ms - self.base_ms,
             self.text(order.source),
-            _packed(order.event_id),
+            packed_id(order.event_id),
             order.digest,
         )
 
@@ -92,7 +92,7 @@ class _Writing:
             *self.order(created.order),
             None if created.channel is None else self.text(created.channel),
             created.campaign_id,
-            None if created.click_id is None else _packed(created.click_id),
+            None if created.click_id is None else packed_id(created.click_id),
             self.text(created.initial_stage),
             created.content,
         )
@@ -109,7 +109,7 @@ class _Writing:
 
     def sales(self, sales: dict[str, SaleState]) -> dict[object, object]:
         return {
-            _packed(sale_id): (
+            packed_id(sale_id): (
                 *self.order(sale.order),
                 sale.kind,
                 sale.gross,
@@ -168,9 +168,9 @@ class _Reading:
             requalified=requalified and self.order(*requalified),
             merged=merged and self.corrected(merged),
             joined={
-                _unpacked(key): self.journey(*fields) for key, fields in (joined or {}).items()
+                unpacked_id(key): self.journey(*fields) for key, fields in (joined or {}).items()
             },
-            clicks={_unpacked(key): Attribution(*told) for key, told in (clicks or {}).items()},
+            clicks={unpacked_id(key): Attribution(*told) for key, told in (clicks or {}).items()},
             waiting=_decode_waiting(waiting) if waiting else [],
         )
 
@@ -181,7 +181,7 @@ class _Reading:
         return None if distance is None else self.base_ms + distance
 
     def order(self, distance: int, source: int, event_id: str | bytes, digest: int) -> Order:
-        return Order(self.base_ms + distance, self.text(source), _unpacked(event_id), digest)
+        return Order(self.base_ms + distance, self.text(source), unpacked_id(event_id), digest)
 
     def creation(self, fields: Any) -> Creation:
         channel, campaign_id, click_id, stage, content = fields[_ORDER_FIELDS:]
@@ -189,7 +189,7 @@ class _Reading:
             self.order(*fields[:_ORDER_FIELDS]),
             None if channel is None else self.text(channel),
             campaign_id,
-            None if click_id is None else _unpacked(click_id),
+            None if click_id is None else unpacked_id(click_id),
             self.text(stage),
             content,
         )
@@ -204,7 +204,7 @@ class _Reading:
         return Corrected(self.order(*fields[:_ORDER_FIELDS]), fields[_ORDER_FIELDS])
 
     def sales(self, sales: Any) -> dict[str, SaleState]:
-        return {_unpacked(sale_id): self.sale(fields) for sale_id, fields in sales.items()}
+        return {unpacked_id(sale_id): self.sale(fields) for sale_id, fields in sales.items()}
 
     def sale(self, fields: Any) -> SaleState:
         kind, gross, reversals, cancelled, stands = fields[_ORDER_FIELDS:]
@@ -225,22 +225,3 @@ class _Reading:
             self.sales(sales),
             Attribution(*told) if told else None,
         )
-
-
-def _packed(text: str) -> str | bytes:
-    """Return a UUID as it is usually written as 16 bytes, any other id as it is."""
-    if len(text) == _UUID_LENGTH:
-        try:
-            packed = bytes.fromhex(text.replace("-", ""))
-        except ValueError:
-            return text
-        if _unpacked(packed) == text:
-            return packed
-    return text
-
-
-def _unpacked(packed: str | bytes) -> str:
-    if isinstance(packed, str):
-        return packed
-    text = packed.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -34,11 +34,11 @@ from streams.messages import (
     SaleTold,
     click_key,
     entity_key,
+    lead_id_of,
     lead_key,
 )
 from streams.waiting import Parking, waiting_of
 
-LEAD: Final = b"l"
 POINTER: Final = b"m"
 
 
@@ -139,7 +139,7 @@ class LeadRows(Rows[Lead, _Shown]):
         return entity.created is None and not (entity.sales or entity.joined or entity.waiting)
 
     def _show(self, key: bytes, entity: Lead) -> _Shown:
-        lead_id, deployment = key[len(LEAD) :].decode(), self._work.deployment
+        lead_id, deployment = lead_id_of(key), self._work.deployment
         root_id = self._pointers.root(lead_id)
         is_root = root_id == lead_id
         return _Shown(
@@ -153,7 +153,7 @@ class LeadRows(Rows[Lead, _Shown]):
 
     def _settle(self, key: bytes, taken: TakenUp[Lead, _Shown]) -> None:
         lead_id, before, now = (
-            key[len(LEAD) :].decode(),
+            lead_id_of(key),
             taken.before,
             self._show(key, taken.entity),
         )

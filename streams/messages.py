@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Raw, Struct
@@ -32,15 +32,21 @@ from kpis.events import (
     TargetSet,
 )
 from kpis.facts import OVERALL, PERIOD, Facts, Scope, add, narrow
+from kpis.ids import packed_id, unpacked_id
 from kpis.leads import Journey
 from kpis.ledger import Cause, Causes
-from kpis.retention import Grain
 from kpis.sales import SaleState
 from kpis.spend import natural_key
 from kpis.targets import Target
 from kpis.visitors import Sketch
 
+if TYPE_CHECKING:
+    from kpis.retention import Grain
+
 OVERALL_SHARD: Final = 0
+
+_LEAD: Final = b"l"
+_PACKED_LEAD: Final = b"L"
 
 LeadEvent = (
     LeadCreated
@@ -208,8 +214,15 @@ def shard_of_scope(scope: Scope, partitions: int) -> int:
 
 
 def lead_key(lead_id: str) -> bytes:
-    """Return the key of a lead."""
-    return b"l" + lead_id.encode()
+    """Return the key of a lead; a deployment remembers them all, so it is short."""
+    packed = packed_id(lead_id)
+    return _LEAD + packed.encode() if isinstance(packed, str) else _PACKED_LEAD + packed
+
+
+def lead_id_of(key: bytes) -> str:
+    """Return the lead whose `lead_key` this is."""
+    kind, rest = key[:1], key[1:]
+    return unpacked_id(rest) if kind == _PACKED_LEAD else rest.decode()
 
 
 def click_key(click_id: str) -> bytes:
