@@ -8,6 +8,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from kpis.ledger import Cause
+
 OUTCOMES = (
     "accepted",
     "duplicate",
@@ -53,6 +55,9 @@ class Metrics:
             "remarks_total", "Odd things about accepted events, such as unknown fields.", "remark"
         )
         self.revisions = counter("revisions_total", "Changes of final windows.", "cause")
+        for cause in Cause:
+            # A series that begins at its first event would show no increase by it.
+            self.revisions.labels(cause.label)
         self.commit_seconds = histogram(
             "commit_seconds", "How long a shard's transaction took.", _COMMIT_SECONDS
         )

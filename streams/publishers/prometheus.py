@@ -16,7 +16,8 @@ from kpis.cells import VISITORS
 from kpis.facts import AMOUNTS, FACT_LABELS, Facts, Scope, add
 from kpis.histogram import FACT
 from kpis.money import MICROS
-from kpis.spans import LIFETIME, ROLLING
+from kpis.retention import Grain
+from kpis.spans import GRAIN_OF, LIFETIME, ROLLING
 from kpis.windows import ALL
 from streams.metrics import Metrics
 from streams.publishers import ScopeView, Snapshot, shown_facts
@@ -39,6 +40,7 @@ _TEXTS_OF_STAGES = {
     "closed_from": "Leads that entered the stage in the window and have a sale that stands.",
 }
 _COST_FACTS = frozenset({"cost", "cost_media"})
+_COUNTED_BY_DAYS = frozenset({VISITORS, "mature"})
 _NOT_SUMMED = frozenset({"visitor_to_lead", "conversion_within", "cohort_maturity"})
 _UNIT_SUFFIXES = {"share": "_ratio", "ratio": "_ratio", "seconds": "_seconds", "amount": "_amount"}
 
@@ -145,7 +147,7 @@ class KpiCollector(Collector):
                 facts, kpis = row.slots.get(slot, ({}, {}))
                 labels = {"basis": row.basis, "window": window}
                 labels |= {"channel": row.channel, "campaign": row.campaign}
-                for name, fact in _known_facts(ever, facts):
+                for name, fact in _known_facts(slot, ever, facts):
                     self._add(families, series_of_fact(name), labels, fact)
                 for name, kpi in kpis.items():
                     if not isinstance(kpi, Undefined):
@@ -242,11 +244,15 @@ def _row(view: ScopeView) -> Row:
     )
 
 
-def _known_facts(ever: Facts, facts: Facts) -> Iterator[tuple[str, int]]:
+def _known_facts(slot: str, ever: Facts, facts: Facts) -> Iterator[tuple[str, int]]:
     """Return the facts of a window; what the scope has ever had is a 0 now, not a gap."""
     is_cost_known = facts.get("cost_records", 0) > 0
+    has_days = GRAIN_OF[slot] >= Grain.DAY
     for name in {**ever, **facts}:
         if name.startswith("stage_current.") and name not in facts:
+            continue
+        # Nobody counts visitors by the hour: that there were none cannot be said.
+        if name in _COUNTED_BY_DAYS and not has_days:
             continue
         # Unknown cost is not zero cost.
         if name not in _COST_FACTS or is_cost_known:

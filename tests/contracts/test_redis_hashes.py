@@ -9,17 +9,20 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import fakeredis
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from kpis.facts import OVERALL, Scope
+from kpis.catalog import Surroundings
+from kpis.facts import COHORT, OVERALL, Scope
 from kpis.money import MICROS
 from streams.metrics import Metrics
-from streams.publishers import ScopeView, Snapshot
+from streams.publishers import SLOTS, ScopeView, Snapshot
 from streams.publishers.redis_hashes import (
     SCOPES_KEY,
     UPDATES_CHANNEL,
+    VIEWS_PER_PIPELINE,
     RedisHashes,
     connect,
     hash_name,
@@ -86,6 +89,14 @@ class Target:
         found: dict[bytes, bytes] = await self.answer(self.client.hgetall(name))
         return {name.decode(): value.decode() for name, value in found.items()}
 
+    async def has(self, name: str) -> bool:
+        """Tell whether a key is there."""
+        return bool(await self.answer(self.client.exists(name)))
+
+    async def lacks(self, name: str) -> bool:
+        """Tell whether a key is not there."""
+        return not await self.has(name)
+
     async def answer(self, reply: Any) -> Any:
         """Return a reply; the client's types say that it may be one at once."""
         return await reply
@@ -139,6 +150,8 @@ async def test_a_hash_has_every_fact_every_defined_kpi_and_where_it_comes_from(
         "roas": "0.0",
         "click_to_lead": "0.0",
         "invalid_click_share": "0.0",
+        "mql_to_close": "0.0",
+        "cost_coverage": "1.0",
         "_state": "provisional",
         "_revision": "0",
         "_start": "2026-03-29T00:00:00+01:00",
@@ -231,11 +244,18 @@ async def test_a_missing_slot_of_an_older_version_removes_nothing(target: Target
     ("slot", "ttl_ms"),
     [
         ("1m", HOUR_MS),
+        ("5m", HOUR_MS),
         ("1h", 2 * HOUR_MS),
         ("1d", 46 * HOUR_MS),
         ("1d@previous", 48 * HOUR_MS),
-        ("last_1h", 2 * HOUR_MS),
-        ("last_24h", 48 * HOUR_MS),
+        ("1w", 2 * (7 * 24 - 1) * HOUR_MS),
+        ("1mo", 2 * (31 * 24 - 1) * HOUR_MS),
+        ("1mo@previous", 2 * 28 * 24 * HOUR_MS),
+        # A rolling window has the running bucket besides.
+        ("last_1h", 2 * HOUR_MS + 2 * HOUR_MS // 60),
+        ("last_24h", 50 * HOUR_MS),
+        ("last_7d", 2 * (7 * 24 + 1) * HOUR_MS),
+        ("last_28d", 2 * (29 * 24 - 1) * HOUR_MS),
     ],
 )
 async def test_a_hash_lives_twice_its_window_but_at_least_an_hour(
@@ -265,6 +285,79 @@ async def test_a_scope_without_numbers_is_no_longer_listed(target: Target) -> No
     await target.publish(view({"1d": {"clicks": 3}}), view({}, at=version(11)))
 
     assert await target.answer(target.client.exists(SCOPES_KEY, DAY)) == 0
+
+
+async def test_a_scope_is_listed_as_long_as_it_has_numbers_on_either_basis(
+    target: Target,
+) -> None:
+    async def listed() -> int:
+        return int(await target.answer(target.client.zcard(SCOPES_KEY)))
+
+    cohort = view({"1d": {"leads": 3}}, basis=COHORT)
+    async with Worker(target.new_client()) as worker:
+        worker.snapshot.replace(cohort)
+        worker.snapshot.replace(view({"1d": {"clicks": 3}}))
+        await eventually(lambda: target.has(hash_name("1d", CAMPAIGN, COHORT)))
+        await eventually(lambda: target.has(DAY))
+        worker.snapshot.replace(view({}, at=version(11)))
+        await eventually(lambda: target.lacks(DAY))
+        assert await listed() == 1
+        worker.snapshot.replace(view({}, basis=COHORT, at=version(12)))
+        await eventually(lambda: target.lacks(hash_name("1d", CAMPAIGN, COHORT)))
+        assert await listed() == 0
+
+
+async def test_each_basis_has_hashes_of_its_own_for_every_slot(target: Target) -> None:
+    slots = {slot: {"leads_gross": number} for number, slot in enumerate(SLOTS, 1)}
+    await target.publish(view(slots), view(slots, basis=COHORT))
+
+    for number, slot in enumerate(SLOTS, 1):
+        for basis in ("period", "cohort"):
+            found = await target.fields(f"leadkpi:v1:{basis}:{slot}:google_ads:c-42")
+            assert found["leads_gross"] == str(number)
+            assert found.get("leads") == (str(number) if basis == "period" else None)
+
+
+async def test_a_histogram_has_no_fields(target: Target) -> None:
+    await target.publish(
+        view({"1d": {"cycle_ms": 5_000, "cycle_count": 1, "cycle_histogram.9": 1}})
+    )
+
+    found = await target.fields(DAY)
+    assert found["cycle_count"] == "1"
+    assert "purchase_cycle_p50" in found
+    assert not [name for name in found if "histogram" in name]
+
+
+async def test_what_rests_on_a_part_of_its_cost_is_told(target: Target) -> None:
+    facts = {"cost": 6 * MICROS, "cost_records": 1, "leads_gross": 2, "clicks": 3}
+    await target.publish(
+        view({"1d": facts}, OVERALL, around=Surroundings(2, 1, is_overall=True)),
+        view({"1d": facts}, around=Surroundings(1, 1)),
+        view({"1h": facts}, around=Surroundings(1, 1, cost_until_reached=False), at=version(11)),
+    )
+
+    partial = json.loads((await target.fields(hash_name("1d", OVERALL)))["_partial"])
+    assert {"cpl", "cpc", "roi", "net_profit_per_lead"} <= set(partial)
+    # It has no customers: an undefined number is no part of anything.
+    assert not {"ctr", "cac"} & set(partial)
+    assert "_partial" in await target.fields(hash_name("1h", CAMPAIGN))
+
+
+async def test_a_whole_number_tells_nothing_of_parts(target: Target) -> None:
+    facts = {"cost": 6 * MICROS, "cost_records": 1, "leads_gross": 2}
+    await target.publish(view({"1d": facts}, around=Surroundings(1, 1)))
+
+    assert "_partial" not in await target.fields(DAY)
+
+
+async def test_a_state_and_what_has_matured_are_told(target: Target) -> None:
+    shown = view({"1mo": {"leads": 5}}, basis=COHORT, around=Surroundings(mature_leads=2))
+    month = msgspec.structs.replace(shown.slots["1mo"], state="revised", revision=3)
+    await target.publish(shown._replace(slots={"1mo": month}))
+
+    found = await target.fields(hash_name("1mo", CAMPAIGN, COHORT))
+    assert (found["_state"], found["_revision"], found["mature"]) == ("revised", "3", "2")
 
 
 async def test_changed_keys_are_announced(target: Target) -> None:
@@ -346,11 +439,16 @@ async def test_views_of_a_closed_shard_are_not_written(target: Target) -> None:
 
 async def test_many_scopes_are_all_written(target: Target) -> None:
     async with Worker(target.new_client()) as worker:
-        for number in range(300):
+        for number in range(100):
             worker.snapshot.replace(view({"1d": {"clicks": number + 1}}, Scope("seo", f"{number}")))
+        await eventually(lambda: target.has(hash_name("1d", Scope("seo", "99"))))
 
-    assert await target.answer(target.client.zcard(SCOPES_KEY)) == 300
-    assert (await target.fields(hash_name("1d", Scope("seo", "299"))))["clicks"] == "300"
+    assert await target.answer(target.client.zcard(SCOPES_KEY)) == 100
+    assert (await target.fields(hash_name("1d", Scope("seo", "99"))))["clicks"] == "100"
+
+
+def test_a_pipeline_does_not_hold_the_loop_for_long() -> None:
+    assert VIEWS_PER_PIPELINE * len(SLOTS) <= 200
 
 
 # ----------------------------------------------------------------------------- outages, real only

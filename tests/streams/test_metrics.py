@@ -45,6 +45,8 @@ def test_labels_are_those_of_the_contract() -> None:
     metrics.cost_last_reported.labels(channel="google_ads").set(7)
 
     sample = registry.get_sample_value
+    assert sample("leadkpi_revisions_total", {"cause": "late_event"}) == 1
+    assert sample("leadkpi_revisions_total", {"cause": "fx_restated"}) == 0
     assert sample("leadkpi_events_total", {"topic": "clicks", "outcome": "accepted"}) == 3
     assert sample("leadkpi_lag_records", {"topic": "clicks", "partition": "0"}) == 5
     assert sample("leadkpi_build_info", {"version": "1.2.3"}) == 1

@@ -43,6 +43,7 @@ def test_names_are_those_of_the_contract_and_of_faust() -> None:
     topics = Topics("leadgen.", "leadpulse")
     assert topics.inputs["stage-changes"] == "leadgen.stage-changes.v1"
     assert (topics.kpis, topics.rejects) == ("leadgen.kpis.v1", "leadgen.rejects.v1")
+    assert topics.windows == "leadgen.kpi-windows.v1"
     assert (topics.entities, topics.deltas) == ("leadpulse-entities", "leadpulse-deltas")
     assert topics.changelog("journeys") == "leadpulse-journeys-changelog"
 
@@ -50,9 +51,16 @@ def test_names_are_those_of_the_contract_and_of_faust() -> None:
 def test_every_topic_has_one_spec_with_a_name_of_its_own() -> None:
     topics = Topics("leadgen.", "leadpulse")
     names = [spec.name for spec in topics.specs()]
-    own = [topics.kpis, topics.rejects, *topics.changelogs.values()]
+    own = [topics.kpis, topics.windows, topics.rejects, *topics.changelogs.values()]
     assert sorted(names) == sorted({*topics.sources, *own})
     assert len(topics.changelogs) == len(TABLES)
+
+
+def test_the_ledger_keeps_every_record_for_400_days() -> None:
+    topics = Topics("leadgen.", "leadpulse")
+    (ledger,) = [spec for spec in topics.specs() if spec.name == topics.windows]
+    days = int(ledger.configs["retention.ms"]) / 86_400_000
+    assert (ledger.configs["cleanup.policy"], days) == ("delete", 400)
 
 
 def test_topics_as_they_have_to_be_have_no_faults() -> None:
@@ -74,7 +82,7 @@ def test_topic_with_another_partition_count_is_told() -> None:
     states = good_states()
     states[3] = replace(states[3], partitions=3)
     [fault] = faults(states)
-    assert fault.where == "topic leadgen.stage-changes.v1"
+    assert fault.where == f"topic {states[3].spec.name}"
     assert (fault.expected, fault.got) == ("4 partitions like the others", "3 partitions")
 
 

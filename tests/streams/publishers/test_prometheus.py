@@ -2,17 +2,26 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Iterable
+from fractions import Fraction
 
 import aiohttp
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
-from kpis.facts import OVERALL, STAGE_FACTS, Facts, Scope, additive_facts
+from kpis.catalog import Progress, Surroundings
+from kpis.facts import BASES, COHORT, OVERALL, PERIOD, STAGE_FACTS, Facts, Scope, additive_facts
 from kpis.money import MICROS
+from kpis.targets import Target
 from streams.metrics import Metrics
-from streams.publishers import ScopeView, Snapshot
-from streams.publishers.prometheus import KpiCollector, MetricsEndpoint, series_of_fact
-from tests.streams.publishers.views import CATALOG, view
+from streams.publishers import SLOTS, ScopeView, Snapshot
+from streams.publishers.prometheus import (
+    WINDOW_LABELS,
+    KpiCollector,
+    MetricsEndpoint,
+    series_of_fact,
+)
+from tests.parts.prometheus_server import promtool_faults
+from tests.streams.publishers.views import CATALOG, NOON, view
 
 FUNNEL = ("visitor", "lead", "mql", "sql", "customer")
 FACTS = {
@@ -177,30 +186,116 @@ def test_unknown_cost_of_the_other_campaigns_stays_unknown() -> None:
     assert sample(registry, "cpl_amount", campaign="__other__", currency="EUR") is None
 
 
-def every_fact() -> Facts:
-    facts = dict.fromkeys(additive_facts(FUNNEL), 7)
-    return facts | {"leads_voided": 1, "refunds": 1}
+def every_fact(basis: str = PERIOD) -> Facts:
+    facts = dict.fromkeys(additive_facts(FUNNEL, basis), 7) | {"cycle_histogram.40": 7}
+    return facts | ({"leads_voided": 1, "refunds": 1, "visitors": 20} if basis == PERIOD else {})
+
+
+def every_view() -> list[ScopeView]:
+    targets = (
+        Progress(Target(kpi, "month", NOON, NOON + 60, 20 * MICROS), Fraction(1, 2))
+        for kpi in ("leads", "stage_entered.mql", "cpl", "stage_conversion.lead.mql")
+    )
+    period = Surroundings(1, 1, 2, is_overall=True, targets=tuple(targets))
+    cohort = Surroundings(1, 1, 2, 7, 7, is_overall=True)
+    return [
+        view({"1mo": every_fact(), "lifetime": every_fact()}, OVERALL, around=period),
+        view({"lifetime": every_fact(COHORT)}, OVERALL, basis=COHORT, around=cohort),
+    ]
 
 
 def test_names_and_labels_follow_the_rules_of_prometheus() -> None:
-    for family in registry_with([view({"lifetime": every_fact()})]).collect():
+    for family in registry_with(every_view()).collect():
         assert re.fullmatch("leadkpi_[a-z0-9_]+", family.name)
         assert family.documentation.endswith(".")
 
 
 def test_every_fact_and_every_kpi_is_exported() -> None:
-    names = {family.name for family in registry_with([view({"lifetime": every_fact()})]).collect()}
-    expected = {name.partition(".")[0] for name in additive_facts(FUNNEL)}
-    expected |= {kpi.name.partition(".")[0] for kpi in CATALOG.kpis} | {"leads"}
+    names = {family.name for family in registry_with(every_view()).collect()}
+    expected = {name.partition(".")[0] for basis in BASES for name in additive_facts(FUNNEL, basis)}
+    expected |= {kpi.name.partition(".")[0] for kpi in CATALOG.kpis} | {"leads", "mature"}
     expected -= {"cycle_ms", "cycle_count"}
 
     stripped = {re.sub("_(amount|ratio|seconds)$", "", name) for name in names}
     assert expected - {name.removeprefix("leadkpi_") for name in stripped} == set()
 
 
+def test_no_histogram_is_exported() -> None:
+    for family in registry_with(every_view()).collect():
+        assert "histogram" not in family.name
+
+
+def test_promtool_finds_nothing_to_object_to() -> None:
+    assert promtool_faults(generate_latest(registry_with(every_view())).decode()) == ""
+
+
+def test_both_bases_are_told_apart_by_a_label() -> None:
+    registry = registry_with(
+        [view({"1mo": {"sales": 3}}), view({"1mo": {"sales": 2, "leads": 1}}, basis=COHORT)]
+    )
+
+    assert sample(registry, "sales", "month") == 3
+    assert sample(registry, "sales", "month", basis="cohort") == 2
+
+
+def test_targets_have_the_label_kpi() -> None:
+    registry = registry_with(every_view())
+    of_all = {"channel": "_all", "campaign": "_all"}
+
+    assert sample(registry, "target_attainment_ratio", "month", kpi="leads", **of_all) == 0.3
+    assert sample(registry, "pacing_ratio", "month", kpi="leads", **of_all) == 0.6
+    for kpi in ("stage_entered.mql", "stage_conversion.lead.mql", "cpl"):
+        assert sample(registry, "target_attainment_ratio", "month", kpi=kpi, **of_all) is not None
+    assert sample(registry, "pacing_ratio", "month", kpi="cpl", **of_all) is None
+
+
+def test_stages_of_a_cohort_have_labels_of_their_own() -> None:
+    registry = registry_with(every_view())
+    whole = {"basis": "cohort", "channel": "_all", "campaign": "_all"}
+
+    assert sample(registry, "reached", **{"from": "lead", "to": "mql"}, **whole) == 7
+    assert sample(registry, "closed_from", **{"from": "mql"}, **whole) == 7
+
+
+def test_nobody_says_that_there_were_no_visitors_within_hours() -> None:
+    facts = {"visitors": 9, "leads_gross": 1}
+    registry = registry_with([view({"lifetime": facts, "last_1h": {"leads_gross": 1}})])
+
+    assert sample(registry, "visitors") == 9
+    assert sample(registry, "visitors", "today") == 0
+    for window in ("last_1h", "last_24h", "last_7d"):
+        assert sample(registry, "visitors", window) is None
+
+
+def test_what_cannot_be_summed_is_not_told_of_the_other_campaigns() -> None:
+    ripe = Surroundings(1, 1, 0, 3, 1)
+    facts = {
+        "leads": 3,
+        "converted_within": 1,
+        "cycle_count": 1,
+        "cycle_ms": 5,
+        "cycle_histogram.40": 1,
+    }
+    views = [
+        view({"lifetime": {"visitors": 9, "leads_gross": 1, "clicks": 2}}),
+        view({"lifetime": {"visitors": 8, "leads_gross": 1}}, Scope("google_ads", "b")),
+        view({"lifetime": facts}, basis=COHORT, around=ripe),
+    ]
+    registry = registry_with(views, top_campaigns=0)
+
+    assert sample(registry, "leads", campaign="__other__") == 2
+    assert sample(registry, "clicks", campaign="__other__") == 2
+    other = {"campaign": "__other__", "basis": "cohort"}
+    assert sample(registry, "purchase_cycle_p50_seconds", **other) is not None
+    for name in ("visitors", "visitor_to_lead_ratio"):
+        assert sample(registry, name, campaign="__other__") is None
+    for name in ("mature", "cohort_maturity_ratio", "conversion_within_ratio"):
+        assert sample(registry, name, **other) is None
+
+
 def test_gauges_keep_clear_of_the_endings_that_prometheus_reserves() -> None:
     # What `promtool check metrics` says of gauges.
-    for family in registry_with([view({"lifetime": every_fact()})]).collect():
+    for family in registry_with(every_view()).collect():
         assert not re.search("_(total|count|sum|bucket|info|created|ms)$", family.name)
         assert not re.search("gauge|counter|histogram|summary", family.name)
 

@@ -1,8 +1,9 @@
 import asyncio
 
-from kpis.facts import OVERALL, Scope
-from streams.publishers import SLOTS, Snapshot
-from tests.streams.publishers.views import CAMPAIGN, version, view
+from kpis.catalog import Surroundings
+from kpis.facts import COHORT, OVERALL, PERIOD, Scope, Subject
+from streams.publishers import SLOTS, Snapshot, shown_facts
+from tests.streams.publishers.views import CAMPAIGN, values, version, view
 
 
 def test_the_slots_are_those_of_the_contract() -> None:
@@ -22,6 +23,40 @@ def test_the_latest_view_of_a_scope_replaces_the_earlier_one() -> None:
 
     assert snapshot.views() == [latest]
     assert len(snapshot) == 1
+
+
+def test_a_scope_counts_once_though_it_has_two_bases() -> None:
+    snapshot = Snapshot()
+    snapshot.replace(view({"1d": {"clicks": 1}}))
+    snapshot.replace(view({"1d": {"leads": 1}}, basis=COHORT))
+    snapshot.replace(view({"1d": {"clicks": 2}}, at=version(11)))
+    snapshot.replace(view({"1d": {"clicks": 2}}, OVERALL, shard=1))
+
+    assert len(snapshot) == 2
+    assert len(snapshot.views()) == 3
+    snapshot.drop_shard(1)
+    assert len(snapshot) == 1
+
+
+def test_it_is_known_whether_a_scope_has_numbers_on_any_basis() -> None:
+    snapshot = Snapshot()
+    snapshot.replace(view({}))
+    snapshot.replace(view({"1d": {"leads": 1}}, basis=COHORT))
+
+    assert snapshot.has_numbers([Subject(PERIOD, CAMPAIGN), Subject(COHORT, CAMPAIGN)])
+    assert not snapshot.has_numbers([Subject(PERIOD, CAMPAIGN), Subject(COHORT, OVERALL)])
+
+
+def test_facts_are_shown_with_derived_and_mature_ones_but_without_the_histogram() -> None:
+    facts = {"leads_gross": 3, "leads_voided": 1, "cycle_histogram.7": 2, "cycle_count": 2}
+    assert shown_facts(values("1d", facts)) == {
+        "leads_gross": 3,
+        "leads_voided": 1,
+        "leads": 2,
+        "cycle_count": 2,
+    }
+    of_cohort = values("1d", {"leads": 3}, basis=COHORT, around=Surroundings(mature_leads=2))
+    assert shown_facts(of_cohort) == {"leads": 3, "mature": 2}
 
 
 def test_a_closed_shard_takes_its_scopes_along() -> None:
