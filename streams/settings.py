@@ -158,10 +158,11 @@ class Retention:
     """How long each grain is kept, back from the newest event time. Source: contract, section 1."""
 
     # Rolling windows begin in the bucket before the one they reach back to: an hour ago, 7 and 28
-    # days ago. Months are sums of days, and the leads of a horizon are told apart by their days.
+    # days ago. Months are sums of days and final two days after their end, and the leads of a
+    # horizon are told apart by their days.
     minute_hours: int = key(3, whole(2, 240, "hours"))
     hour_days: int = key(36, whole(8, 400, "days"))
-    day_days: int = key(400, whole(32, 36_600, "days"))
+    day_days: int = key(400, whole(35, 36_600, "days"))
 
 
 @dataclass(frozen=True, slots=True)

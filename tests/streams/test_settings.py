@@ -258,6 +258,26 @@ def test_wrong_variable_is_named_with_what_was_expected_and_what_came(
             "[retention]\nhour_days = 50\nday_days = 40",
             "retention.day_days (leadpulse.toml): expected at least retention.hour_days, got 40",
         ),
+        (
+            "[retention]\nday_days = 34",
+            "retention.day_days (leadpulse.toml): expected a whole number of days from 35 to 36600, got 34",
+        ),
+        (
+            "[retention]\nminute_hours = 1",
+            "retention.minute_hours (leadpulse.toml): expected a whole number of hours from 2 to 240, got 1",
+        ),
+        (
+            "[retention]\nhour_days = 7",
+            "retention.hour_days (leadpulse.toml): expected a whole number of days from 8 to 400, got 7",
+        ),
+        (
+            "[retention]\nday_days = 60\n[cohort]\nhorizon_days = 60",
+            "retention.day_days (leadpulse.toml): expected more than cohort.horizon_days, got 60",
+        ),
+        (
+            "[cohort]\nhorizon_days = 0",
+            "cohort.horizon_days (leadpulse.toml): expected a whole number of days from 1 to 400, got 0",
+        ),
     ],
 )
 def test_wrong_key_in_the_file_is_named_with_the_file(toml: str, line: str) -> None:
@@ -289,6 +309,11 @@ def test_no_error_repeats_a_secret(environ: dict[str, str]) -> None:
 def test_no_error_repeats_a_secret_of_the_file() -> None:
     assert "12345678" not in error_of(toml="[kafka]\nsasl_password = 12345678")
     assert "12345678" not in error_of(toml="[redis]\nurl = 12345678")
+
+
+def test_horizon_is_days_after_the_creation_of_a_lead() -> None:
+    assert load({}).horizon_ms == 30 * 86_400_000
+    assert load({"LEADPULSE_COHORT_HORIZON_DAYS": "7"}).horizon_ms == 7 * 86_400_000
 
 
 def test_repr_and_shown_url_contain_no_secret() -> None:
