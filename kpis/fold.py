@@ -26,13 +26,14 @@ from kpis.events import (
     VisitStarted,
     newest_ms,
 )
-from kpis.facts import OVERALL, PERIOD, Facts, Scope, Subject, add
+from kpis.facts import PERIOD, Facts, Scope, Subject, add
+from kpis.fold_cells import Cells, RollUp, Visits, estimates_of, sum_of, union_of, without_empty
 from kpis.fold_entities import Entities, Reject
 from kpis.fx import Rates
 from kpis.leads import Funnel
 from kpis.orders import correction_order
 from kpis.reading import Ignored, Refused, Rules, read
-from kpis.retention import LIFETIME_BUCKET, Buckets, Grain, Retention
+from kpis.retention import Buckets, Grain, Retention
 from kpis.spans import Spans, Window
 from kpis.spend import Row, is_ahead, natural_key, reported, restate, row_contribution
 from kpis.surroundings import Outlook
@@ -43,11 +44,6 @@ HORIZON_MS: Final = 30 * 24 * 60 * MINUTE_MS
 """How long after its creation a lead's first sale counts in `conversion_within`. Source: contract, section 4."""
 
 _MANY_CELLS: Final = 500_000
-
-Cells = dict[Grain, dict[int, Facts]]
-"""The facts of one subject by grain and bucket; none that are empty."""
-
-_Visits = dict[Grain, dict[int, Sketch]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ class FoldResult:
     ignored: int
     rejects: list[Reject]
     spans: Spans = field(compare=False, repr=False)
-    sketches: Mapping[Subject, _Visits] = field(compare=False, repr=False)
+    sketches: Mapping[Subject, Visits] = field(compare=False, repr=False)
     _channels: Mapping[str, frozenset[str]] = field(compare=False, repr=False)
 
     @property
@@ -130,14 +126,14 @@ class FoldResult:
         sketches = [stored[start] for start in starts if start in stored]
         if len(sketches) == 1:
             return sketches[0].estimate()
-        return _union(sketches).estimate() if sketches else 0
+        return union_of(sketches).estimate() if sketches else 0
 
 
 class _Base(NamedTuple):
     """What does not depend on the time of asking."""
 
     cells: dict[Subject, Cells]
-    sketches: dict[Subject, _Visits]
+    sketches: dict[Subject, Visits]
     running: list[Row]
     reports: CostReports
 
@@ -231,7 +227,7 @@ class Fold:
         subjects = {*cells, *base.sketches}
         return FoldResult(
             cells=cells,
-            visitors=_estimates(base.sketches),
+            visitors=estimates_of(base.sketches),
             reports=tuple(base.reports.items()),
             targets=_by_scope(self._targets.values()),
             newest_minute=self._newest_minute,
@@ -367,8 +363,9 @@ class Fold:
                 self._entities.contributions(self._rates),
                 (self._booked(row, 0) for row in self._rows.values() if not is_ahead(row)),
             )
-            cells = self._rolled_up(contributions)
-            self._known = _Base(cells, self._rolled_up_visits(), running, reports)
+            roll_up = RollUp(self._buckets, self._newest_minute or 0)
+            cells = roll_up.cells(contributions)
+            self._known = _Base(cells, roll_up.visits(self._visits), running, reports)
         return self._known
 
     def _booked(self, row: Row, booked_minute: int) -> Contribution:
@@ -379,110 +376,13 @@ class Fold:
         """Return the cells with the bills of a time to come, as far as they are booked."""
         if not base.running:
             return base.cells
-        running = self._rolled_up(self._booked(row, booked_minute) for row in base.running)
+        running = RollUp(self._buckets, self._newest_minute or 0).cells(
+            self._booked(row, booked_minute) for row in base.running
+        )
         cells = dict(base.cells)
         for subject, by_grain in running.items():
-            cells[subject] = _sum(cells.get(subject, {}), by_grain)
-        return _without_empty(cells)
-
-    def _rolled_up(self, contributions: Iterable[Contribution]) -> dict[Subject, Cells]:
-        """Return the cells of campaigns, channels and the whole that are kept, none that are empty."""
-        finest: dict[Subject, Cells] = {}
-        for contribution in contributions:
-            for (basis, channel, campaign_id, grain, bucket), facts in contribution.items():
-                campaign = Subject(basis, Scope(channel, campaign_id))
-                _add_cell(finest.setdefault(campaign, {}), grain, bucket, facts)
-        for whole in (_channel_of, _overall_of):
-            for subject, by_grain in list(finest.items()):
-                if (wider := whole(subject)) is not None:
-                    _add_cells(finest.setdefault(wider, {}), by_grain)
-        return _without_empty({each: self._with_coarser(cells) for each, cells in finest.items()})
-
-    def _with_coarser(self, finest: Cells) -> Cells:
-        """Return the cells of all grains that are kept, of facts that are each in one cell."""
-        newest_minute = self._newest_minute or 0
-        kept: Cells = {}
-        finer: dict[int, Facts] = {}
-        for grain in Grain:
-            cells: Cells = {grain: {}}
-            for bucket, facts in chain(finer.items(), finest.get(grain, {}).items()):
-                _add_cell(cells, grain, self._buckets.start(grain, bucket), facts)
-            finer = cells[grain]
-            kept[grain] = {
-                bucket: facts
-                for bucket, facts in finer.items()
-                if self._buckets.is_kept(grain, bucket, newest_minute)
-            }
-        return kept
-
-    def _rolled_up_visits(self) -> dict[Subject, _Visits]:
-        rolled: dict[Subject, _Visits] = {}
-        for (channel, campaign_id, day), sketch in self._visits.items():
-            stored = sketch.to_bytes()
-            is_kept = self._buckets.is_kept(Grain.DAY, day, self._newest_minute or 0)
-            days = [(Grain.DAY, day)] if is_kept else []
-            for grain, bucket in (*days, (Grain.LIFETIME, LIFETIME_BUCKET)):
-                for scope in scopes_of(channel, campaign_id):
-                    by_bucket = rolled.setdefault(Subject(PERIOD, scope), {}).setdefault(grain, {})
-                    if bucket not in by_bucket:
-                        by_bucket[bucket] = Sketch()
-                    by_bucket[bucket].merge(stored)
-        return rolled
-
-
-def scopes_of(channel: str, campaign_id: str) -> tuple[Scope, Scope, Scope]:
-    """Return the scopes in which facts of a campaign count."""
-    return Scope(channel, campaign_id), Scope(channel, None), OVERALL
-
-
-def _channel_of(subject: Subject) -> Subject | None:
-    """Return what a campaign is part of; None for what is no campaign."""
-    basis, (channel, campaign_id) = subject
-    return None if campaign_id is None else Subject(basis, Scope(channel, None))
-
-
-def _overall_of(subject: Subject) -> Subject | None:
-    """Return what a channel is part of; None for what is no channel."""
-    basis, (channel, campaign_id) = subject
-    is_channel = channel is not None and campaign_id is None
-    return Subject(basis, OVERALL) if is_channel else None
-
-
-def _add_cell(cells: Cells, grain: Grain, bucket: int, facts: Mapping[str, int]) -> None:
-    of_grain = cells.setdefault(grain, {})
-    known = of_grain.get(bucket)
-    if known is None:
-        of_grain[bucket] = dict(facts)
-    else:
-        add(known, facts)
-
-
-def _add_cells(cells: Cells, others: Cells) -> None:
-    for grain, buckets in others.items():
-        for bucket, facts in buckets.items():
-            _add_cell(cells, grain, bucket, facts)
-
-
-def _sum(cells: Cells, others: Cells) -> Cells:
-    """Return the sum of both, which stay as they are."""
-    total = {grain: dict(buckets) for grain, buckets in cells.items()}
-    for grain, buckets in others.items():
-        for bucket, facts in buckets.items():
-            of_grain = total.setdefault(grain, {})
-            of_grain[bucket] = dict(of_grain.get(bucket, {}))
-            add(of_grain[bucket], facts)
-    return total
-
-
-def _without_empty(cells: dict[Subject, Cells]) -> dict[Subject, Cells]:
-    """Leave out cells whose facts came to nothing."""
-    kept: dict[Subject, Cells] = {}
-    for subject, by_grain in cells.items():
-        for grain, buckets in by_grain.items():
-            full = {bucket: facts for bucket, facts in buckets.items() if facts}
-            if full:
-                kept.setdefault(subject, {})[grain] = full
-    return kept
+            cells[subject] = sum_of(cells.get(subject, {}), by_grain)
+        return without_empty(cells)
 
 
 def _channels(subjects: Iterable[Subject]) -> dict[str, frozenset[str]]:
@@ -520,22 +420,3 @@ def _targets_of(targets: Iterable[Target]) -> Targets:
     for target in targets:
         of_scope.put((target.kpi, target.period, str(target.start_minute)), target)
     return of_scope
-
-
-def _union(sketches: Iterable[Sketch]) -> Sketch:
-    union = Sketch()
-    for sketch in sketches:
-        union.merge(sketch.to_bytes())
-    return union
-
-
-def _estimates(
-    sketches: Mapping[Subject, _Visits],
-) -> dict[Subject, dict[Grain, dict[int, int]]]:
-    return {
-        subject: {
-            grain: {bucket: sketch.estimate() for bucket, sketch in buckets.items()}
-            for grain, buckets in by_grain.items()
-        }
-        for subject, by_grain in sketches.items()
-    }

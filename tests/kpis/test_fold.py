@@ -16,7 +16,8 @@ from kpis import visitors
 from kpis.calendar import Calendar
 from kpis.catalog import Catalog, Undefined
 from kpis.facts import BASES, COHORT, OVERALL, PERIOD, Facts, Scope, Subject, add
-from kpis.fold import HORIZON_MS, Fold, FoldResult, scopes_of
+from kpis.fold import HORIZON_MS, Fold, FoldResult
+from kpis.fold_cells import scopes_of
 from kpis.fold_entities import Reject
 from kpis.leads import Funnel
 from kpis.money import MICROS
