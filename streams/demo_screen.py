@@ -171,7 +171,8 @@ def directions(places: Places, plan: Plan) -> str:
             "look around in another terminal:",
             f"  export LEADPULSE_CONFIG={places.settings}",
             f"  {command} topics",
-            f"  {command} top --window lifetime",
+            f"  {command} top --window lifetime --basis cohort",
+            f"  {command} explain google_ads lifetime cpl",
             until,
         )
     )
