@@ -244,15 +244,17 @@ class Evaluator:
         get = known.get
         plan = self._plans[basis, surroundings.is_overall, _is_cost_missing(known, surroundings)]
         values = plan.nothing.copy()
+        counts: Mapping[int, int] | None = None
         # Few quantities of the many are there, so each looks for its lines, not each line for them.
         for quantity, amount in known.items():
             if amount > 0:
                 for line in plan.over.get(quantity, ()):
-                    values[line.name] = (
-                        scaled_quotient(get(line.numerator, 0) * line.times, amount * line.parts)
-                        if line.quantile is None
-                        else _quantile(known, line)
-                    )
+                    if line.quantile is None:
+                        above = get(line.numerator, 0) * line.times
+                        values[line.name] = scaled_quotient(above, amount * line.parts)
+                    else:
+                        counts = histogram.counts_of(known) if counts is None else counts
+                        values[line.name] = _quantile(counts, line)
             elif amount:
                 values.update((line.name, line.undefined) for line in plan.over.get(quantity, ()))
             for line in plan.of.get(quantity, ()):
@@ -415,8 +417,8 @@ def _quotient(
     return NO_DATA if duration_ms is None else Quotient(duration_ms, 1, line.parts)
 
 
-def _quantile(known: Mapping[str, int], line: _Line) -> Value:
-    duration_ms = histogram.quantile(histogram.counts_of(known), line.quantile or 0)
+def _quantile(counts: Mapping[int, int], line: _Line) -> Value:
+    duration_ms = histogram.quantile(counts, line.quantile or 0)
     return NO_DATA if duration_ms is None else scaled_quotient(duration_ms, line.parts)
 
 

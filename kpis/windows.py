@@ -11,7 +11,16 @@ import msgspec
 
 from kpis import histogram
 from kpis.calendar import instant_text, minute_text
-from kpis.catalog import NO_SURROUNDINGS, Catalog, Surroundings, Undefined, Value, derived, unit_of
+from kpis.catalog import (
+    NO_SURROUNDINGS,
+    Catalog,
+    Interval,
+    Surroundings,
+    Undefined,
+    Value,
+    derived,
+    unit_of,
+)
 from kpis.facts import AMOUNTS, COHORT, PERIOD, Facts, Scope
 from kpis.money import MICROS
 from kpis.spans import KINDS, LIFETIME, ROLLING, TUMBLING, Window
@@ -38,6 +47,9 @@ NOT_STORED: Final = {
 }
 """Facts that records show and cells do not hold, by basis."""
 
+_IMPLAUSIBLE: Final = ',"implausible":true'
+_PARTIAL: Final = ',"partial":true'
+_APPROXIMATE: Final = ',"approximate":true'
 _BUCKETS: Final = f"{histogram.FACT}."
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_.:+-]")
 _ESCAPED = re.compile(rb"%([0-9A-F]{2})")
@@ -102,6 +114,7 @@ class Record(NamedTuple):
 # ----------------------------------------------------------------------------- texts
 
 
+@lru_cache(maxsize=1 << 15)
 def decimal_text(micros: int) -> str:
     """Return millionths as the shortest plain decimal with a point: 21.428571, 5.5, 2.0.
 
@@ -379,23 +392,31 @@ def _kpis_json(values: WindowValues, catalog: Catalog) -> bytes:
     of = (values.basis, values.facts, values.surroundings)
     partial = catalog.partial(*of)
     intervals = catalog.intervals(*of, values.kpis)
-    texts = []
-    for name, value in values.kpis.items():
-        if isinstance(value, Undefined):
-            texts.append(_undefined_json(name, value))
-            continue
-        text = f'{_NAMES[name]}{{"value":{decimal_text(value)}'
-        if value > MICROS and unit_of(name) == "share":
-            text += ',"implausible":true'
-        if name in partial:
-            text += ',"partial":true'
-        if catalog.is_approximate(name):
-            text += ',"approximate":true'
-        if name in intervals:
-            low, high = intervals[name]
-            text += f',"interval":[{decimal_text(low)},{decimal_text(high)}]'
-        texts.append(text + "}")
+    approximate = catalog.is_approximate
+    texts = [
+        _UNDEFINED[name, value]
+        if isinstance(value, Undefined)
+        else _defined_json(
+            name,
+            value,
+            intervals.get(name),
+            (_PARTIAL if name in partial else "") + (_APPROXIMATE if approximate(name) else ""),
+        )
+        for name, value in values.kpis.items()
+    ]
     return f"{{{','.join(texts)}}}".encode()
+
+
+# From one record of a window to the next few of its values change.
+@lru_cache(maxsize=1 << 15)
+def _defined_json(name: str, value: int, interval: Interval | None, remarks: str) -> str:
+    is_implausible = value > MICROS and unit_of(name) == "share"
+    text = f'{_NAMES[name]}{{"value":{decimal_text(value)}'
+    text += (_IMPLAUSIBLE if is_implausible else "") + remarks
+    if interval is not None:
+        low, high = interval
+        text += f',"interval":[{decimal_text(low)},{decimal_text(high)}]'
+    return text + "}"
 
 
 def _previous_json(previous: Mapping[str, Value]) -> bytes:
@@ -406,11 +427,6 @@ def _previous_json(previous: Mapping[str, Value]) -> bytes:
     return f"{{{','.join(texts)}}}".encode()
 
 
-@lru_cache(maxsize=1024)
-def _undefined_json(name: str, undefined: Undefined) -> str:
-    return f'{_NAMES[name]}{{"value":null,"undefined_reason":"{undefined.reason}"}}'
-
-
 class _Names(dict[str, str]):
     """Names as they begin a JSON member, escaped once: those of stages come from the settings."""
 
@@ -419,4 +435,15 @@ class _Names(dict[str, str]):
         return text
 
 
+class _UndefinedTexts(dict[tuple[str, Undefined], str]):
+    """The JSON of undefined KPIs by name and reason: few, and most of a quiet window's."""
+
+    def __missing__(self, key: tuple[str, Undefined]) -> str:
+        name, undefined = key
+        text = f'{_NAMES[name]}{{"value":null,"undefined_reason":"{undefined.reason}"}}'
+        self[key] = text
+        return text
+
+
+_UNDEFINED = _UndefinedTexts()
 _NAMES = _Names()
