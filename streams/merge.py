@@ -226,7 +226,9 @@ class Merge:
             for subject in subjects:
                 self._look_again(subject, (window,))
         self._mature()
-        self._until_ms = self.complete_until_ms
+        was_unknown, self._until_ms = self._until_ms is None, self.complete_until_ms
+        if was_unknown:
+            self._pace(self._minute())
         self._take_reported()
         self._take_due()
         self._tick()
@@ -304,6 +306,10 @@ class Merge:
         queued = set(self._refresh)
         moved = dict.fromkeys([*self._moved(minute), *self._begun(minute)])
         self._refresh.extend(subject for subject in moved if subject not in queued)
+        self._pace(minute)
+
+    def _pace(self, minute: int) -> None:
+        """Publish the running windows with targets: time moves their pacing."""
         for subject in self._figures.paced():
             for _, window in self._spans.slots(minute):
                 if window.kind in ("1d", "1w", "1mo") and self._books.has(subject, window):

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import pytest
 
+from kpis.catalog import labels_of
 from tests.integration.conftest import Deploy
 from tests.integration.running import Deployment, Series, event, fetch, names, sample, series, until
 from tests.parts.prometheus_server import PrometheusServer, promtool_faults
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.integration
 OPERATIONS: Final = {
     "leadkpi_events_total",
     "leadkpi_rejects_total",
+    "leadkpi_revisions_total",
     "leadkpi_commit_seconds_bucket",
     "leadkpi_event_to_publish_seconds_bucket",
     "leadkpi_lag_records",
@@ -26,7 +28,7 @@ OPERATIONS: Final = {
     "leadkpi_cost_last_reported_timestamp_seconds",
     "leadkpi_build_info",
 }
-"""Contract, section 7; leadkpi_revisions_total has a series once something is revised (M2)."""
+"""Contract, section 7."""
 
 BUSINESS: Final = {
     *("leadkpi_impressions", "leadkpi_clicks", "leadkpi_leads", "leadkpi_leads_gross"),
@@ -37,20 +39,30 @@ BUSINESS: Final = {
     *("leadkpi_stage_conversion_ratio", "leadkpi_conversion_ratio", "leadkpi_cac_amount"),
     *("leadkpi_purchase_cycle_mean_seconds", "leadkpi_revenue_per_lead_amount"),
     *("leadkpi_net_profit_per_lead_amount", "leadkpi_average_revenue_per_sale_amount"),
-    *("leadkpi_roi_ratio", "leadkpi_roas_ratio"),
+    *("leadkpi_roi_ratio", "leadkpi_roas_ratio", "leadkpi_visitors", "leadkpi_mature"),
+    *("leadkpi_visitor_to_lead_ratio", "leadkpi_purchase_cycle_p90_seconds"),
+    *("leadkpi_cac_media_amount", "leadkpi_mql_to_close_ratio", "leadkpi_cost_coverage_ratio"),
+    *("leadkpi_cohort_maturity_ratio", "leadkpi_conversion_within_ratio", "leadkpi_reached"),
+    *("leadkpi_target_attainment_ratio", "leadkpi_pacing_ratio"),
+    *("leadkpi_unattributed_share_ratio", "leadkpi_closed_from"),
 }
 SUFFIXES: Final = ("_amount", "_ratio", "_seconds")
 WINDOWS: Final = {
     "lifetime": "lifetime",
     "last_1h": "last_1h",
     "last_24h": "last_24h",
+    "last_7d": "last_7d",
+    "last_28d": "last_28d",
     "1d": "today",
+    "1mo": "month",
 }
+STARTS: Final = {"today": "%Y-%m-%d", "month": "%Y-%m-01"}
 
 
 def events() -> list[Any]:
     now = datetime.now(UTC)
     paid = {"channel": "google_ads", "campaign_id": "brand"}
+    old = (now - timedelta(days=40)).isoformat()
     ago = [(now - timedelta(minutes=n)).isoformat() for n in range(10)]
     row = {"period_start": ago[9], "period_end": ago[5], "reported_at": ago[4]}
     return [
@@ -63,6 +75,10 @@ def events() -> list[Any]:
         event("sales", "sale.created", ago[1], sale_id="s", lead_id="a", amount="30", currency="EUR"),
         # Clicks without impressions, cost or leads: much of it is undefined.
         event("clicks", "click.recorded", ago[1], channel="linkedin_ads", campaign_id="cfo"),
+        event("visits", "visit.started", ago[1], visit_id="v", visitor_id="w", **paid),
+        # A lead of 40 days ago is mature.
+        event("leads", "lead.created", old, lead_id="c", **paid),
+        event("targets", "target.set", ago[1], kpi="leads", period="month", value="10", period_start=f"{now:%Y-%m-01}", reported_at=ago[1], **paid),
         event("leads", "lead.created", ago[1], lead_id=""),
     ]  # fmt: skip
 
@@ -74,17 +90,18 @@ def check_kpis(exposed: Series, records: dict[str, dict[str, Any]]) -> int:
         window = WINDOWS.get(record["window"]["kind"])
         start = record["window"]["start"]
         if window is None or (
-            window == "today" and not start.startswith(f"{datetime.now(UTC):%F}")
+            window in STARTS and not start.startswith(f"{datetime.now(UTC):{STARTS[window]}}")
         ):
             continue
         labels = {
+            "basis": record["basis"],
             "window": window,
             "channel": record["scope"]["channel"] or "_all",
             "campaign": record["scope"]["campaign_id"] or "_all",
         }
         for name, kpi in record["kpis"].items():
-            base, *stages = name.split(".")
-            own = dict(zip(("from", "to"), stages, strict=False))
+            base = name.partition(".")[0]
+            own = dict(labels_of(name))
             shown = [
                 value
                 for suffix in SUFFIXES
@@ -129,7 +146,7 @@ async def test_metrics_have_the_names_of_the_contract_and_prometheus_reads_them(
 
     target = worker.metrics_url.removeprefix("http://").removesuffix("/metrics")
     with PrometheusServer(target) as prometheus:
-        wanted = 'leadkpi_cpl_amount{window="lifetime",channel="google_ads",campaign="brand"}'
+        wanted = 'leadkpi_cpl_amount{basis="period",window="last_28d",channel="google_ads",campaign="brand"}'
 
         async def answers() -> bool:
             return [value for _, value in prometheus.query(wanted)] == [3.0]

@@ -298,6 +298,7 @@ async def test_a_topic_that_is_shorter_than_what_was_read_of_it_was_made_anew(
         ("LEADPULSE_CURRENCY", "USD", "currency: expected EUR"),
         ("LEADPULSE_TIME_ZONE", "Europe/Paris", "time_zone: expected UTC"),
         ("LEADPULSE_FUNNEL_SKIPPED", "strict", "funnel.skipped: expected imply"),
+        ("LEADPULSE_COHORT_HORIZON_DAYS", "60", "cohort.horizon_days: expected 30"),
     ],
 )
 async def test_a_setting_that_the_numbers_depend_on_cannot_be_changed(
