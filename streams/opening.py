@@ -45,7 +45,7 @@ class TransactionalProducer:
             max_request_size=_REQUEST_BYTES,
             acks="all",
             # The embedded broker keeps little of each partition, and of that what it takes compressed.
-            compression_type="lz4" if self._settings.kafka.embedded else None,
+            compression_type="zstd" if self._settings.kafka.embedded else None,
         )
         await self._producer.start()
         self._records = {}
