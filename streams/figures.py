@@ -5,19 +5,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from kpis.catalog import Catalog, Progress, Surroundings, Value
+from kpis.catalog import Catalog, Surroundings, Value
 from kpis.coverage import CostReports
 from kpis.facts import PERIOD, Facts, Scope, Subject
-from kpis.spans import DAYS, LIFETIME_WINDOW, Spans, Window
-from kpis.surroundings import (
-    Mature,
-    coverage,
-    is_overall,
-    is_reached,
-    mature,
-    unattributed_leads,
-)
-from kpis.targets import Target, Targets, elapsed_share, windows_of
+from kpis.spans import LIFETIME_WINDOW, Spans, Window
+from kpis.surroundings import Outlook, is_reached
+from kpis.targets import Target, Targets, windows_of
 from kpis.windows import WindowValues, changed
 from streams.books import Books
 from streams.closing import AROUND, Status
@@ -97,11 +90,17 @@ class Figures:
         self._rows = rows
         self._calendar = spans.buckets.calendar
         self._catalog = catalog
-        self._expects_cost = settings.channels.expects_cost
-        self._horizon_ms = horizon_ms
         self._reports = CostReports()
         self._reported: dict[str, int | None] = {}
         self._targets: dict[Scope, Targets] = {}
+        self._outlook = Outlook(
+            books,
+            self._reports,
+            self._targets,
+            settings.channels.expects_cost,
+            horizon_ms,
+            self._calendar,
+        )
 
     def restore(self, key: bytes, row: bytes) -> None:
         """Take up a row of the table that is a cost report or a target."""
@@ -181,13 +180,11 @@ class Figures:
     def numbers(self, subject: Subject, window: Window, until_ms: int | None) -> Numbers:
         """Return the facts of a window, and what its KPIs need beside them."""
         facts = self._books.facts(subject, window)
-        return Numbers(facts, self._surroundings(subject, window, until_ms))
+        return Numbers(facts, self._outlook.surroundings(subject, window, until_ms))
 
     def remembered(self, subject: Subject, window: Window, until_ms: int | None) -> Facts:
         """Return what the ledger is to remember of a window before it changes."""
-        return Numbers(
-            self._books.facts(subject, window), self._around(subject, window, until_ms)
-        ).remembered()
+        return self.numbers(subject, window, until_ms).remembered()
 
     def values(
         self,
@@ -219,44 +216,3 @@ class Figures:
             cause=None if status.cause is None else status.cause.label,
             previous=previous,
         )
-
-    def _surroundings(self, subject: Subject, window: Window, until_ms: int | None) -> Surroundings:
-        around = self._around(subject, window, until_ms)
-        targets = self._targets.get(subject.scope) if subject.basis == PERIOD else None
-        if targets is None:
-            return around
-        return around._replace(
-            targets=tuple(
-                self._progress(target, subject, window, until_ms)
-                for target in targets.shown_in(window)
-            )
-        )
-
-    def _around(self, subject: Subject, window: Window, until_ms: int | None) -> Surroundings:
-        covered = coverage(self._books, subject, window, self._expects_cost, self._reports)
-        ripe = self._mature(subject, window, until_ms)
-        is_all = is_overall(subject)
-        return Surroundings(
-            expected=covered.expected,
-            covered=covered.covered,
-            unattributed_leads=(
-                unattributed_leads(self._books, subject.basis, window) if is_all else 0
-            ),
-            mature_leads=ripe.leads,
-            mature_converted=ripe.converted,
-            cost_until_reached=is_reached(window, covered.until_minute, until_ms),
-            is_overall=is_all,
-        )
-
-    def _mature(self, subject: Subject, window: Window, until_ms: int | None) -> Mature:
-        return mature(self._books, subject, window, until_ms, self._horizon_ms, self._calendar)
-
-    def _progress(
-        self, target: Target, subject: Subject, window: Window, until_ms: int | None
-    ) -> Progress:
-        elapsed = elapsed_share(target, window, until_ms, self._calendar)
-        if target.start_minute == window.start_minute and target.end_minute == window.end_minute:
-            return Progress(target, elapsed)
-        span = Window(DAYS, target.start_minute, window.end_minute)
-        facts = self._books.facts(subject, span)
-        return Progress(target, elapsed, facts, self._around(subject, span, until_ms))

@@ -117,7 +117,7 @@ def test_a_record_of_deltas_or_entities_is_at_most_a_quarter_of_a_megabyte_and_o
 ) -> None:
     items = [b"%8d" % number + b"x" * item_bytes for number in range(2_000_000 // item_bytes)]
     outbox = Outbox()
-    Sender(0, "intake", "t", 1).send(outbox, {0: items}, Progress(1, 2, 3))
+    Sender(0, "intake", "t", 1).send(outbox, {0: items}, Progress((1,), 2, 3))
     envelopes: list[Envelope] = []
     for encoded in outbox.encode(Maker(RecordingBuilder)):
         for _key, value in encoded.batch.records:
@@ -125,5 +125,5 @@ def test_a_record_of_deltas_or_entities_is_at_most_a_quarter_of_a_megabyte_and_o
             envelopes.append(decode_envelope(value))
     assert ITEMS_BYTES <= RECORD_BYTES
     assert [msgpack.decode(raw) for e in envelopes for raw in e.items] == items
-    # The mark is true only when all before it has been read: it stands in the last.
-    assert [e.mark_ms for e in envelopes] == [None] * (len(envelopes) - 1) + [1]
+    # A mark is true only when all before it has been read: it stands in the last.
+    assert [e.marks for e in envelopes] == [()] * (len(envelopes) - 1) + [(1,)]
