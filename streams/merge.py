@@ -227,8 +227,8 @@ class Merge:
                 self._look_again(subject, (window,))
         self._mature()
         was_unknown, self._until_ms = self._until_ms is None, self.complete_until_ms
-        if was_unknown:
-            self._pace(self._minute())
+        if was_unknown and self._until_ms is not None:
+            self._show_complete()
         self._take_reported()
         self._take_due()
         self._tick()
@@ -307,6 +307,12 @@ class Merge:
         moved = dict.fromkeys([*self._moved(minute), *self._begun(minute)])
         self._refresh.extend(subject for subject in moved if subject not in queued)
         self._pace(minute)
+
+    def _show_complete(self) -> None:
+        """Publish what is shown once more, now that it is known up to when it is complete."""
+        for subject, view in self._views.items():
+            shown = (values.window for values in view.values())
+            self._look_again(subject, (window for window in shown if window.kind not in ROLLING))
 
     def _pace(self, minute: int) -> None:
         """Publish the running windows with targets: time moves their pacing."""

@@ -187,7 +187,7 @@ ROW: Final = {
 
 
 def one_of_each_type() -> list[Sent]:
-    """Return every event type of M1 that has an identity, in an order that parks nothing."""
+    """Return event types that have an identity, in an order that parks nothing."""
     return [
         event("clicks", "click.recorded", at(-90), click_id="k", **SEO),
         event("impressions", "impressions.reported", at(-1), event_id="ir", count=1000, **ROW),

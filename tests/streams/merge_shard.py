@@ -56,7 +56,7 @@ class MergeShard:
         self.written: list[tuple[bytes, bytes | None]] = []
         self.ledger: list[dict[str, Any]] = []
         self.views: dict[Subject, dict[str, WindowValues]] = {}
-        self.until_ms = 0
+        self.until_ms: int | None = 0
         self.newest = now_ms // MINUTE_MS
         self._offset = 0
         self._open()
@@ -134,10 +134,11 @@ class MergeShard:
 
     def apply(self, *items: object) -> None:
         """Apply items as `tell` does, and publish nothing yet."""
+        marks = () if self.until_ms is None else (self.until_ms,)
         groups = list(packed(items)) or [[]]
         values = [
             *(Envelope(0, "intake", (), self.newest, NOW_MS, group) for group in groups),
-            *(Envelope(0, s, (self.until_ms,), 0, None, []) for s in ("intake", "entities")),
+            *(Envelope(0, s, marks, 0, None, []) for s in ("intake", "entities")),
         ]
         records = [Record(self._offset + i, encode(value)) for i, value in enumerate(values)]
         start, self._offset = self._offset, self._offset + len(records)

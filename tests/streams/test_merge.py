@@ -246,6 +246,19 @@ def test_a_window_is_final_once_all_that_may_come_late_is_counted(kind: str, lat
     assert len(shard.issued(kind)) == 1
 
 
+def test_what_was_shown_before_it_was_known_to_be_complete_is_shown_again() -> None:
+    shard = MergeShard()
+    shard.until_ms = None
+    shard.count({"clicks": 1})
+    shown = shard.record("lifetime")
+    assert shown is not None
+    assert shown["complete_until"] is None
+    shard.complete(NOON * MINUTE_MS)
+    shown = shard.record("lifetime")
+    assert shown is not None
+    assert shown["complete_until"] is not None
+
+
 def test_the_view_says_that_its_windows_are_final() -> None:
     shard = MergeShard()
     shard.count({"clicks": 1}, NOON - 1)
