@@ -23,12 +23,16 @@ from streams.settings import load
 from streams.shards import POSITIONS
 from streams.tables import Table
 from streams.transport import Batch
+from streams.verify import BILLS_SETTLE_SECONDS
+from tests.faults.reading_back import HOPS
 from tests.faults.workers import Worker
 
 PROGRAM: Final = Path(sys.executable).with_name("leadpulse")
 TURN_SECONDS: Final = 0.05
 SOON_SECONDS: Final = 30.0
 """Until then something that takes a second must have come about, on a busy machine too."""
+RUN_SECONDS: Final = BILLS_SETTLE_SECONDS + 30
+"""What a command takes at most: `verify` may wait for running bills."""
 
 Positions = dict[tuple[str, int], int]
 
@@ -136,9 +140,13 @@ class Deployment:
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=RUN_SECONDS,
             check=False,
         )
+
+    async def verify(self) -> subprocess.CompletedProcess[str]:
+        """Run `leadpulse verify` to its end; the consumers of this process live on meanwhile."""
+        return await asyncio.to_thread(self.run, "verify")
 
     # ------------------------------------------------------------------------- input
 
@@ -181,11 +189,11 @@ class Deployment:
     async def settle(self, seconds: float = SOON_SECONDS) -> None:
         """Return when all that is on the inputs is committed on leadgen.kpis.v1.
 
-        What is forwarded goes through the entities topic, from there perhaps once more (a sale tells
-        its lead), and then through the deltas.
+        What is forwarded goes through the entities topic, perhaps several times, and then through the
+        deltas.
         """
-        own = ([self.topics.entities], [self.topics.entities], [self.topics.deltas])
-        for names in ([*self.topics.inputs.values()], *own):
+        forwarded = [[self.topics.entities]] * HOPS
+        for names in ([*self.topics.inputs.values()], *forwarded, [self.topics.deltas]):
             ends = await self._ends(names)
 
             async def is_read(ends: Positions = ends) -> bool:

@@ -105,7 +105,7 @@ async def test_import_gives_the_totals_of_the_file_as_verify_confirms(deploy: De
     deployment = await deploy()
     worker = deployment.worker()
     await check_twice(deployment)
-    done = deployment.run("verify")
+    done = await deployment.verify()
     assert (done.returncode, done.stdout.partition(":")[0]) == (0, "exact"), done.stdout
 
     # Whoever writes a wrong number is found out, on either side.
@@ -113,7 +113,7 @@ async def test_import_gives_the_totals_of_the_file_as_verify_confirms(deploy: De
     deployment.redis.hset(f"leadkpi:v1:period:lifetime:{CHANNEL}:936", "leads", "538")
     key = f"period|lifetime|-|{CHANNEL}|916"
     await deployment.publish_over(key, b'"clicks":113', b'"clicks":114')
-    done = deployment.run("verify")
+    done = await deployment.verify()
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert f"leadkpi:v1:period:lifetime:{CHANNEL}:936 leads: expected 537, got 538" in lines

@@ -98,7 +98,7 @@ async def test_redis_is_right_within_five_seconds_of_its_return(
     print(f"right after a pause: {await seconds_until_right(deployment):.2f} s")
     exposed = series(fetch(worker.metrics_url))
     assert sample(exposed, "leadkpi_publisher_up", publisher="redis") == 1
-    done = deployment.run("verify")
+    done = await deployment.verify()
     assert done.stdout.startswith(f"exact: {5 * CAMPAIGNS} events"), done.stdout
     assert worker.stop() == 0
     assert worker.tracebacks() == 0

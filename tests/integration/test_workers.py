@@ -89,7 +89,7 @@ async def test_workers_share_the_shards_and_hand_them_over_without_loss(deploy: 
     exposed = series(fetch(second.metrics_url))
     assert sample(exposed, "leadkpi_events_total", topic="clicks", outcome="accepted") == 1
     assert sample(exposed, "leadkpi_events_total", topic="clicks", outcome="duplicate") is None
-    done = deployment.run("verify")
+    done = await deployment.verify()
     assert done.stdout.startswith("exact: 361 events"), done.stdout
     assert first.tracebacks() == second.tracebacks() == 0
 
@@ -141,7 +141,7 @@ async def test_a_broker_that_asks_for_a_password(sasl_broker: SaslBroker, deploy
     await deployment.send(clicks(5))
     await deployment.settle()
     await right(deployment, 5)
-    done = deployment.run("verify")
+    done = await deployment.verify()
     assert done.stdout.startswith("exact: 5 events"), done.stdout
     assert worker.stop() == 0
 
