@@ -9,7 +9,8 @@ from kpis.calendar import MINUTE_MS
 from kpis.contributions import Contribution, Place, count
 from kpis.events import ClickRecorded
 from kpis.facts import PERIOD
-from kpis.orders import Order, Outcome, content_of, order_of, outcome_of, smaller
+from kpis.orders import Outcome, content_of, order_of
+from kpis.remembered import FirstEvent, begins_anew, take_first
 from kpis.retention import Grain
 
 
@@ -18,16 +19,6 @@ class Attribution(Struct, frozen=True, array_like=True, gc=False):
 
     channel: str
     campaign_id: str
-
-
-class FirstClick(Struct, frozen=True, array_like=True, gc=False):
-    """The click that counts: the first in the common order of those with the same id."""
-
-    order: Order
-    channel: str
-    campaign_id: str
-    is_bot: bool
-    content: int
 
 
 class Earlier(Struct, frozen=True, array_like=True, gc=False):
@@ -45,20 +36,11 @@ class Click(Struct, array_like=True):
     who means one of the `earlier` clicks with this id may ask after the next one was read.
     """
 
-    first: FirstClick | None = None
+    first: FirstEvent | None = None
     timestamp_ms: int | None = None
     voided_ms: list[int] = []
     asks: dict[str, int] = {}
     earlier: list[Earlier] = []
-
-
-def begins_anew(click: Click, timestamp_ms: int, keep_ms: int) -> bool:
-    """Return whether a click with this timestamp finds the known one forgotten.
-
-    What the forgotten one counts then stays: `take_click` replaces it, and the caller must not take
-    its contribution back.
-    """
-    return click.timestamp_ms is not None and timestamp_ms >= click.timestamp_ms + keep_ms
 
 
 def take_click(click: Click, event: ClickRecorded, timestamp_ms: int, keep_ms: int) -> Outcome:
@@ -69,13 +51,14 @@ def take_click(click: Click, event: ClickRecorded, timestamp_ms: int, keep_ms: i
     """
     if begins_anew(click, timestamp_ms, keep_ms):
         _forget(click, timestamp_ms, keep_ms)
-    content = content_of(event)
-    outcome = outcome_of(None if click.first is None else click.first.content, content)
-    order = order_of(event.envelope)
-    if click.first is None or order < click.first.order:
-        click.first = FirstClick(order, event.channel, event.campaign_id, event.is_bot, content)
-    click.timestamp_ms = smaller(click.timestamp_ms, timestamp_ms)
-    return outcome
+    first = FirstEvent(
+        order_of(event.envelope),
+        event.channel,
+        event.campaign_id,
+        event.is_bot,
+        content_of(event),
+    )
+    return take_first(click, first, timestamp_ms)
 
 
 def void_click(click: Click, timestamp_ms: int, keep_ms: int) -> Outcome:
@@ -139,7 +122,7 @@ def _is_known(at_ms: int | None, asked_ms: int, keep_ms: int, park_ms: int) -> b
     return at_ms is not None and at_ms - park_ms <= asked_ms < at_ms + keep_ms
 
 
-def _attribution(first: FirstClick) -> Attribution:
+def _attribution(first: FirstEvent) -> Attribution:
     return Attribution(first.channel, first.campaign_id)
 
 

@@ -84,9 +84,13 @@ class Envelope(Struct, frozen=True, array_like=True, gc=False):
 
 
 class ImpressionServed(Struct, frozen=True, array_like=True, gc=False, tag="i"):
-    """One impression."""
+    """One impression; without an `impression_id` it can be counted but not recognised again.
+
+    The id is only kept where impressions are deduplicated: everywhere else nobody asks for it.
+    """
 
     envelope: Envelope
+    impression_id: str | None
     channel: str
     campaign_id: str
     viewable: bool

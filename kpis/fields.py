@@ -66,7 +66,7 @@ class Rules:
 
     `time_zone` is the reporting zone, `max_bytes` the largest record; `stage_aliases` maps other
     names to stages of the funnel; `personal` are names of fields, in lower case, whose values are
-    never shown.
+    never shown. Where `dedup_impressions`, an impression with an `impression_id` counts once.
     """
 
     currency: str = "EUR"
@@ -77,6 +77,7 @@ class Rules:
     max_bytes: int = 262_144
     personal: frozenset[str] = PERSONAL
     channels: frozenset[str] = CHANNELS
+    dedup_impressions: bool = False
 
     @cached_property
     def target_kpis(self) -> Mapping[str, str]:

@@ -147,7 +147,7 @@ class Fold:
         calendar: The hours and days of the reporting zone.
         retention: How long each grain is kept.
         park_ms: How long an event waits for the `created` of its lead or sale.
-        keep_ms: How long a `click_id` is remembered.
+        keep_ms: How long the id of a click or impression is remembered.
         horizon_ms: How long after its creation a lead's first sale counts in `conversion_within`.
     """
 
@@ -281,7 +281,7 @@ class Fold:
         self, event: Event, timestamp_ms: int, topic: str, partition: int, offset: int
     ) -> None:
         match event:
-            case ImpressionServed():
+            case ImpressionServed(impression_id=None):
                 self._count_impression(event)
             case ClickRecorded(click_id=None):
                 self._count(event, "invalid_clicks" if event.is_bot else "clicks")

@@ -1,16 +1,15 @@
-"""Clicks, leads and sales of the recomputation: all events of each are kept, and read at the end."""
+"""Clicks, impressions, leads and sales of the recomputation: all events of each are kept, and read at the end."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from kpis.clicks import (
     Attribution,
     Click,
     answer,
     ask_click,
-    begins_anew,
     click_contribution,
     take_click,
     void_click,
@@ -20,6 +19,7 @@ from kpis.events import (
     ClickRecorded,
     ClickVoided,
     Event,
+    ImpressionServed,
     LeadCreated,
     LeadDisqualified,
     LeadInvalidated,
@@ -34,6 +34,7 @@ from kpis.events import (
     SaleVoided,
 )
 from kpis.fx import Rates
+from kpis.impressions import Impression, impression_contribution, take_impression
 from kpis.leads import (
     Funnel,
     Lead,
@@ -49,7 +50,8 @@ from kpis.leads import (
     wanted_click,
 )
 from kpis.merges import Pointers
-from kpis.orders import Waiting, is_reached
+from kpis.orders import Outcome, Waiting, is_reached
+from kpis.remembered import begins_anew
 from kpis.sales import (
     Sale,
     SaleState,
@@ -62,6 +64,8 @@ from kpis.sales import (
 MISMATCH = "currency_mismatch"
 
 _States = dict[str, dict[str, SaleState]]
+_Known = TypeVar("_Known", Click, Impression)
+_Event = TypeVar("_Event")
 
 
 class Reject(NamedTuple):
@@ -87,7 +91,7 @@ class Entities:
     Args:
         funnel: The stages.
         park_ms: How long an event waits for the `created` of its lead or sale.
-        keep_ms: How long a `click_id` is remembered.
+        keep_ms: How long the id of a click or impression is remembered.
         horizon_ms: How long after its creation a lead's first sale counts in `conversion_within`.
     """
 
@@ -97,17 +101,21 @@ class Entities:
         self._keep_ms = keep_ms
         self._horizon_ms = horizon_ms
         self._clicks: dict[str, list[tuple[int, ClickRecorded | ClickVoided]]] = {}
+        self._impressions: dict[str, list[tuple[int, ImpressionServed]]] = {}
         self._leads: dict[str, Entity] = {}
         self._sales: dict[str, Entity] = {}
 
     def take(
         self, event: Event, timestamp_ms: int, topic: str, partition: int, offset: int
     ) -> None:
-        """Take an event of a click with an id, a lead or a sale."""
+        """Take an event of a click or impression with an id, a lead or a sale."""
         match event:
             case ClickRecorded() | ClickVoided():
                 told = (timestamp_ms, event)
                 self._clicks.setdefault(str(event.click_id), []).append(told)
+            case ImpressionServed():
+                served = (timestamp_ms, event)
+                self._impressions.setdefault(str(event.impression_id), []).append(served)
             case LeadCreated():
                 self._leads.setdefault(event.lead_id, Entity()).created.append(
                     (event, timestamp_ms)
@@ -130,7 +138,7 @@ class Entities:
                 waiting = Waiting(event, timestamp_ms, topic, partition, offset, b"")
                 self._leads.setdefault(event.lead_id, Entity()).told.append(waiting)
             case _:
-                msg = f"event: expected one of a click, lead or sale, got {type(event).__name__}"
+                msg = f"event: expected one of a click, impression, lead or sale, got {type(event).__name__}"
                 raise TypeError(msg)
 
     # ------------------------------------------------------------------------- contributions
@@ -145,8 +153,11 @@ class Entities:
             if state is not None and sale.created is not None and sale.created.lead_id is not None:
                 states.setdefault(sale.created.lead_id, {})[sale_id] = state
         for clicks in self._clicks.values():
-            for click in self._remembered(clicks):
+            for click in self._remembered_clicks(clicks):
                 yield click_contribution(click, self._keep_ms)
+        for served in self._impressions.values():
+            for impression in self._remembered(served, Impression, take_impression):
+                yield impression_contribution(impression)
         yield from (contribution for _, contribution in self._lead_contributions(states))
 
     def _lead_contributions(self, states: _States) -> Iterator[tuple[str, Contribution]]:
@@ -198,27 +209,41 @@ class Entities:
             tell_sale(sale, told, self._park_ms)
         return sale
 
-    # ------------------------------------------------------------------------- clicks
+    # ------------------------------------------------------------------------- clicks and impressions
 
-    def _remembered(self, told: list[tuple[int, ClickRecorded | ClickVoided]]) -> Iterator[Click]:
-        """Yield the clicks of one id, one after the other as they were forgotten in between."""
-        recorded = [one for one in told if isinstance(one[1], ClickRecorded)]
+    def _remembered(
+        self,
+        told: Iterable[tuple[int, _Event]],
+        new: Callable[[], _Known],
+        take: Callable[[_Known, _Event, int, int], Outcome],
+    ) -> Iterator[_Known]:
+        """Yield what was known under one id, one after the other as they were forgotten in between."""
+        known: _Known | None = None
+        for timestamp_ms, event in sorted(told, key=lambda one: one[0]):
+            if known is None or begins_anew(known, timestamp_ms, self._keep_ms):
+                if known is not None:
+                    yield known
+                known = new()
+            take(known, event, timestamp_ms, self._keep_ms)
+        if known is not None:
+            yield known
+
+    def _remembered_clicks(
+        self, told: list[tuple[int, ClickRecorded | ClickVoided]]
+    ) -> Iterator[Click]:
         voided_ms = sorted(at_ms for at_ms, event in told if isinstance(event, ClickVoided))
-        click: Click | None = None
-        for timestamp_ms, event in sorted(recorded, key=lambda one: one[0]):
-            if click is None or begins_anew(click, timestamp_ms, self._keep_ms):
-                if click is not None:
-                    yield click
-                click = Click()
-                for at_ms in voided_ms:
-                    void_click(click, at_ms, self._keep_ms)
-            if isinstance(event, ClickRecorded):
-                take_click(click, event, timestamp_ms, self._keep_ms)
-        if click is not None:
-            yield click
+
+        def new() -> Click:
+            click = Click()
+            for at_ms in voided_ms:
+                void_click(click, at_ms, self._keep_ms)
+            return click
+
+        recorded = ((at_ms, event) for at_ms, event in told if isinstance(event, ClickRecorded))
+        return self._remembered(recorded, new, take_click)
 
     def _attribution(self, wanted: Wanted) -> Attribution | None:
-        for click in self._remembered(self._clicks.get(wanted.click_id, [])):
+        for click in self._remembered_clicks(self._clicks.get(wanted.click_id, [])):
             ask_click(click, "", wanted.timestamp_ms)
             told = answer(click, "", self._keep_ms, self._park_ms)
             if told is not None:

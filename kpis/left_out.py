@@ -26,6 +26,7 @@ from kpis.events import (
 )
 from kpis.facts import COHORT, Scope
 from kpis.fold_entities import Entities, Entity, created_ms
+from kpis.impressions import Impression, take_impression
 from kpis.leads import Funnel
 from kpis.orders import Order, is_reached, order_of
 from kpis.reading import Ignored, Refused, Rules, read
@@ -149,7 +150,7 @@ class LeftOuts:
         rules: What is accepted.
         funnel: The stages.
         park_ms: How long an event waits for the `created` of its lead or sale.
-        keep_ms: How long a `click_id` is remembered.
+        keep_ms: How long the id of a click or impression is remembered.
         horizon_ms: How long after its creation a lead's first sale counts in `conversion_within`.
     """
 
@@ -179,7 +180,9 @@ class LeftOuts:
             self._single.append(_item_of(event, topic, "test events"))
             return
         match event:
-            case ImpressionServed() | VisitStarted() | ClickRecorded(click_id=None):
+            case (
+                ImpressionServed(impression_id=None) | VisitStarted() | ClickRecorded(click_id=None)
+            ):
                 if event.is_bot:
                     self._single.append(_item_of(event, topic, OF_BOTS))
             case CountsReported() | CostSnapshot() | CostDeleted():
@@ -251,7 +254,7 @@ def _row_item(event: CountsReported | CostSnapshot, why: str) -> Item:
     return Item(what, why, event.start_ms, event.end_ms, event.channel, event.campaign_id)
 
 
-# ----------------------------------------------------------------------------- leads, sales and clicks
+# ----------------------------------------------------------------------------- leads, sales, clicks, impressions
 
 
 class _Home(NamedTuple):
@@ -268,7 +271,7 @@ _NO_LEAD: Final = _Home(UNATTRIBUTED, None, None, is_void=False)
 
 
 class _Entities(Entities):
-    """Clicks, leads and sales, asked for what of them does not count."""
+    """Clicks, impressions, leads and sales, asked for what of them does not count."""
 
     def items(self, basis: str, complete_until_ms: int) -> Iterator[Item]:
         """Yield what is left out; see `LeftOuts.items`."""
@@ -280,6 +283,7 @@ class _Entities(Entities):
             if (root := pointers.root(lead_id)) in at_roots
         }
         yield from self._of_clicks()
+        yield from self._of_impressions()
         for lead_id, home in homes.items():
             is_root = pointers.root(lead_id) == lead_id
             yield from self._of_lead(self._leads[lead_id], home, basis, is_root=is_root)
@@ -301,7 +305,7 @@ class _Entities(Entities):
     def _of_clicks(self) -> Iterator[Item]:
         for told in self._clicks.values():
             counted: Counter[Order] = Counter()
-            for click in self._remembered(told):
+            for click in self._remembered_clicks(told):
                 if (first := click.first) is None:
                     continue
                 counted[first.order] += 1
@@ -313,6 +317,20 @@ class _Entities(Entities):
             events = [event for _, event in told if isinstance(event, ClickRecorded)]
             for event in _extra(events, counted):
                 yield _item_of(event, "clicks", "duplicates: the same click_id again")
+
+    def _of_impressions(self) -> Iterator[Item]:
+        for told in self._impressions.values():
+            counted: Counter[Order] = Counter()
+            for impression in self._remembered(told, Impression, take_impression):
+                if (first := impression.first) is None:
+                    continue
+                counted[first.order] += 1
+                if first.is_bot:
+                    at_ms = first.order.at_ms
+                    place = (first.channel, first.campaign_id)
+                    yield Item("impressions", OF_BOTS, at_ms, at_ms, *place)
+            for event in _extra([event for _, event in told], counted):
+                yield _item_of(event, "impressions", "duplicates: the same impression_id again")
 
     def _of_lead(self, entity: Entity, home: _Home, basis: str, *, is_root: bool) -> Iterator[Item]:
         events = [event for event, _ in entity.created]

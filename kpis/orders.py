@@ -16,6 +16,7 @@ from kpis.events import (
     ClickRecorded,
     Envelope,
     Event,
+    ImpressionServed,
     LeadCreated,
     LeadDisqualified,
     LeadInvalidated,
@@ -105,13 +106,13 @@ def _order(at_ms: int, envelope: Envelope) -> Order:
     return Order(at_ms, envelope.source, envelope.event_id, digest)
 
 
-def content_of(event: LeadCreated | SaleCreated | ClickRecorded) -> int:
+def content_of(event: LeadCreated | SaleCreated | ClickRecorded | ImpressionServed) -> int:
     """Return a checksum of everything but the envelope: two that differ contradict each other."""
     return zlib.crc32(msgpack.encode(structs.astuple(event)[1:]))
 
 
 def outcome_of(known_content: int | None, content: int) -> Outcome:
-    """Return what one more `created` or click does, by its content and that of what is known."""
+    """Return what one more `created`, click or impression does, by its content and that of what is known."""
     if known_content is None:
         return Outcome.ACCEPTED
     return Outcome.DUPLICATE if content == known_content else Outcome.CONFLICT

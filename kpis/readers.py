@@ -54,13 +54,15 @@ PROFILES: Final = ("linear", "business_days")
 
 
 def _impression_served(fields: Fields, envelope: Envelope) -> ImpressionServed:
-    fields.identifier("impression_id")
+    impression_id = fields.identifier("impression_id")
+    if not fields.rules.dedup_impressions:
+        impression_id = None
     channel = fields.channel() or UNATTRIBUTED
     campaign_id = fields.campaign() or NO_CAMPAIGN
     viewable = fields.flag("viewable")
     is_bot = fields.flag("is_bot")
     fields.identifier("visitor_id")
-    return ImpressionServed(envelope, channel, campaign_id, viewable, is_bot)
+    return ImpressionServed(envelope, impression_id, channel, campaign_id, viewable, is_bot)
 
 
 def _click_recorded(fields: Fields, envelope: Envelope) -> ClickRecorded:

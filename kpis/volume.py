@@ -2,7 +2,8 @@
 
 A record is counted here only if it is provably one that `kpis.reading.read` accepts without a remark:
 it decodes into a shape (exactly these fields, each of its type) that the reader has accepted before, and
-its quotation marks add up, so that no key occurs twice. All others are left to the reader.
+its quotation marks add up, so that no key occurs twice. All others are left to the reader. So is what is
+recognised by its id: no shape has that field.
 """
 
 from collections import Counter
@@ -103,6 +104,9 @@ class VolumeCounter:
     def __init__(self, topic: str, rules: Rules) -> None:
         self._topic = topic
         self._rules = rules
+        self._allowed = dict(_FIELDS[topic])
+        if topic == "impressions" and rules.dedup_impressions:
+            del self._allowed["impression_id"]
         self._shapes: list[Shape] = []
         self._late = 0
         self._pending: dict[Shape, dict[int, _Run]] = {}
@@ -135,9 +139,8 @@ class VolumeCounter:
             return False
         fields = msgspec.json.decode(value, type=dict[str, Any])
         names = frozenset(fields)
-        allowed = _FIELDS[self._topic]
-        fits = names <= allowed.keys() and all(
-            isinstance(field, bool if allowed[name] is bool else str)
+        fits = names <= self._allowed.keys() and all(
+            isinstance(field, bool if self._allowed[name] is bool else str)
             for name, field in fields.items()
         )
         is_new = fits and all(shape.names != names for shape in self._shapes)

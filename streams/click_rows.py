@@ -9,7 +9,6 @@ from kpis.clicks import (
     Click,
     answers,
     ask_click,
-    begins_anew,
     click_contribution,
     forget_ms,
     take_click,
@@ -19,8 +18,8 @@ from kpis.contributions import Contribution, correction
 from kpis.events import ClickRecorded
 from kpis.ledger import causes_of
 from kpis.orders import Outcome
-from streams.deadlines import Deadlines
-from streams.entity_rows import Rows, TakenUp, Work
+from kpis.remembered import begins_anew
+from streams.entity_rows import TakenUp, Work
 from streams.messages import (
     ClickAsked,
     ClickEvent,
@@ -29,6 +28,7 @@ from streams.messages import (
     entity_key,
     lead_key,
 )
+from streams.remembered_rows import RememberedRows
 
 CLICK: Final = b"c"
 
@@ -41,14 +41,12 @@ class _Shown(NamedTuple):
     forget_ms: int
 
 
-class ClickRows(Rows[Click, _Shown]):
+class ClickRows(RememberedRows[Click, _Shown]):
     """The clicks that one shard remembers, and who asked for them."""
 
     def __init__(self, work: Work) -> None:
         super().__init__(work, msgpack.Decoder(Click).decode)
-        deployment = work.deployment
-        self._keep_ms, self._park_ms = deployment.keep_ms, deployment.park_ms
-        self.deadlines = Deadlines(work.table)
+        self._park_ms = work.deployment.park_ms
 
     def apply(self, event: ClickEvent, timestamp_ms: int) -> Outcome:
         """Take in a click or a void."""
@@ -74,20 +72,8 @@ class ClickRows(Rows[Click, _Shown]):
             taken.before.answers[asked.lead_id] = None
             self._work.tell(lead_key(asked.lead_id), ClickTold(asked.lead_id, asked.click_id, None))
 
-    def forget(self, complete_until_ms: int) -> None:
-        """Forget the clicks that nothing can change any more."""
-        if not self.deadlines.is_due(complete_until_ms):
-            return
-        # What this chunk said of them so far counts.
-        self.put_down()
-        for key in self.deadlines.pass_before(complete_until_ms):
-            if self._work.table.get(key) is None:
-                continue
-            if self._forget_ms(self.load(key)) < complete_until_ms:
-                self._work.table.delete(key)
-
-    def _forget_ms(self, click: Click) -> int:
-        return forget_ms(click, self._keep_ms, self._park_ms)
+    def _forget_ms(self, entity: Click) -> int:
+        return forget_ms(entity, self._keep_ms, self._park_ms)
 
     def _new(self) -> Click:
         return Click()

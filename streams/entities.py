@@ -1,4 +1,4 @@
-"""Stage 2: the state of clicks with an id, leads, sales, rows, targets and rates, and what changes in it.
+"""Stage 2: the state of clicks and impressions with an id, leads, sales, rows, targets and rates, and what changes in it.
 
 Whatever happens to an entity, the facts get contribution(new) - contribution(old). Each kind of entity
 has a module of its own; here records are read, handed to their kind, and what came of them is written.
@@ -14,6 +14,7 @@ from kpis.events import (
     CostSnapshot,
     CountsReported,
     FxRateSet,
+    ImpressionServed,
     SaleAmended,
     SaleCancelled,
     SaleCreated,
@@ -28,6 +29,7 @@ from streams.click_rows import CLICK, ClickRows
 from streams.cost_rows import AHEAD, CostRows
 from streams.deadlines import DEADLINE, deadline_of
 from streams.entity_rows import Work
+from streams.impression_rows import IMPRESSION, ImpressionRows
 from streams.lead_rows import POINTER, LeadRows
 from streams.levels import Levels
 from streams.messages import (
@@ -69,6 +71,7 @@ class Entities:
         self._parking = Parking(context)
         self._rates = RateRows(self._work)
         self._clicks = ClickRows(self._work)
+        self._impressions = ImpressionRows(self._work)
         self._leads = LeadRows(self._work, self._parking)
         self._sales = SaleRows(self._work, self._rates, self._parking)
         self._costs = CostRows(self._work, self._rates)
@@ -104,9 +107,13 @@ class Entities:
 
     def _restore_deadline(self, stored_key: bytes, row: bytes) -> None:
         del row
-        is_click = deadline_of(stored_key)[1].startswith(CLICK)
-        kind = self._clicks if is_click else self._parking
-        kind.deadlines.restore(stored_key)
+        key = deadline_of(stored_key)[1]
+        if key.startswith(CLICK):
+            self._clicks.deadlines.restore(stored_key)
+        elif key.startswith(IMPRESSION):
+            self._impressions.deadlines.restore(stored_key)
+        else:
+            self._parking.deadlines.restore(stored_key)
 
     # ------------------------------------------------------------------------- reading
 
@@ -154,6 +161,8 @@ class Entities:
         match event:
             case ClickRecorded() | ClickVoided():
                 return self._clicks.apply(event, item.timestamp_ms)
+            case ImpressionServed():
+                return self._impressions.apply(event, item.timestamp_ms)
             case CostSnapshot() | CostDeleted() | CountsReported():
                 return self._costs.apply(event)
             case SaleCreated() | SaleAmended() | SaleRefunded() | SaleCancelled() | SaleVoided():
@@ -173,7 +182,10 @@ class Entities:
 
     def _put_down(self) -> None:
         # Once per chunk and entity: thousands of sales may name the same lead.
-        for kind in (self._clicks, self._leads, self._sales, self._costs, self._targets):
+        for kind in (
+            *(self._clicks, self._impressions, self._leads),
+            *(self._sales, self._costs, self._targets),
+        ):
             kind.put_down()
 
     # ------------------------------------------------------------------------- time
@@ -188,6 +200,7 @@ class Entities:
         complete_until_ms = self._levels.least(HOPS, self._partitions)
         if complete_until_ms is not None:
             self._clicks.forget(complete_until_ms)
+            self._impressions.forget(complete_until_ms)
 
     def _give_up(self, complete_until_ms: int) -> None:
         for key in self._parking.deadlines.pass_before(complete_until_ms):

@@ -142,7 +142,7 @@ class Intake:
 
     def _count(self, short: str, event: Event) -> bool:
         match event:
-            case ImpressionServed():
+            case ImpressionServed(impression_id=None):
                 names = volume_facts(short, is_bot=event.is_bot, viewable=event.viewable)
             case VisitStarted():
                 self._count_visit(event)

@@ -16,6 +16,7 @@ from kpis.events import (
     CostSnapshot,
     CountsReported,
     FxRateSet,
+    ImpressionServed,
     LeadCreated,
     LeadDisqualified,
     LeadInvalidated,
@@ -62,7 +63,9 @@ ClickEvent = ClickRecorded | ClickVoided
 RowEvent = CostSnapshot | CostDeleted | CountsReported
 TargetEvent = TargetSet | TargetRemoved
 
-EntityEvent = LeadEvent | SaleEvent | ClickEvent | RowEvent | TargetEvent | FxRateSet
+EntityEvent = (
+    LeadEvent | SaleEvent | ClickEvent | ImpressionServed | RowEvent | TargetEvent | FxRateSet
+)
 
 MAY_WAIT: Final = (
     LeadUpdated,
@@ -239,6 +242,8 @@ def entity_key(event: EntityEvent) -> bytes:
     match event:
         case ClickRecorded() | ClickVoided():
             return click_key(str(event.click_id))
+        case ImpressionServed():
+            return b"i" + str(event.impression_id).encode()
         case CostSnapshot() | CostDeleted() | CountsReported():
             return b"r" + encode(natural_key(event))
         case TargetSet() | TargetRemoved():

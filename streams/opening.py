@@ -213,8 +213,8 @@ def _lost(tp: Any, position: int, first: int, end: int) -> Problem:
 
 
 FORMAT: Final = "2"
-FIRST_FORMAT: Final = "1"
-"""What tables that do not say anything have."""
+BEFORE: Final[Mapping[str, str]] = {"format of the tables": "1", "dedup.impressions": "false"}
+"""What tables that do not say it were counted with."""
 
 
 def layout(settings: Settings, partitions: int) -> dict[str, str]:
@@ -229,6 +229,7 @@ def layout(settings: Settings, partitions: int) -> dict[str, str]:
         "retention.hour_days": str(settings.retention.hour_days),
         "retention.day_days": str(settings.retention.day_days),
         "cohort.horizon_days": str(settings.cohort.horizon_days),
+        "dedup.impressions": str(settings.dedup.impressions).lower(),
         "format of the tables": FORMAT,
     }
 
@@ -239,7 +240,7 @@ def _check_layout(shard: Shard, settings: Settings) -> None:
     row = positions.get(LAYOUT)
     then: Mapping[str, str] = now if row is None else msgpack.decode(row, type=dict[str, str])
     for name, value in now.items():
-        before = then.get(name, FIRST_FORMAT)
+        before = then.get(name, BEFORE.get(name, "nothing"))
         if before != value:
             raise Problem(
                 name,

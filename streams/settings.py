@@ -188,9 +188,16 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Clicks:
-    """How long the id of a click is remembered."""
+    """How long the id of a click is remembered, and that of an impression if it is at all."""
 
     keep_days: int = key(7, whole(1, 400, "days"))
+
+
+@dataclass(frozen=True, slots=True)
+class Dedup:
+    """Whether impressions with an id count once."""
+
+    impressions: bool = key(default=False, reader=truth())
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +250,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     park: Park = field(default_factory=Park)
     clicks: Clicks = field(default_factory=Clicks)
+    dedup: Dedup = field(default_factory=Dedup)
     rejects: Rejects = field(default_factory=Rejects)
     prometheus: Prometheus = field(default_factory=Prometheus)
     commit: Commit = field(default_factory=Commit)
@@ -270,7 +278,7 @@ class Settings:
 
     @property
     def keep_ms(self) -> int:
-        """How long the id of a click is remembered."""
+        """How long the id of a click or impression is remembered."""
         return self.clicks.keep_days * _DAY_MS
 
     @property
@@ -298,6 +306,7 @@ class Settings:
             personal=frozenset(self.rejects.personal),
             # A channel that the settings name is known.
             channels=CHANNELS | self.channels.cost_expected.keys(),
+            dedup_impressions=self.dedup.impressions,
         )
 
 

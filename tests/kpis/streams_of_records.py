@@ -60,8 +60,11 @@ def fold_of(
     zone: ZoneInfo = PARIS,
     retention: Retention = ALL_KEPT,
     complete_until_ms: int | None = None,
+    *,
+    dedup: bool = False,
 ) -> FoldResult:
-    fold = Fold(Rules(time_zone=zone), Funnel(), Calendar(zone), retention, PARK_MS, KEEP_MS)
+    rules = Rules(time_zone=zone, dedup_impressions=dedup)
+    fold = Fold(rules, Funnel(), Calendar(zone), retention, PARK_MS, KEEP_MS)
     for topic, value, timestamp_ms in records:
         # The position follows from the content: a permuted stream has the same rejects.
         fold.add(topic, 0, hash((topic, value, timestamp_ms)), value, timestamp_ms)
@@ -92,7 +95,12 @@ _KINDS: tuple[tuple[str, str, Strategies], ...] = (
     (
         "impressions",
         "impression.served",
-        {**_PLACE, "is_bot": st.booleans(), "viewable": st.booleans()},
+        {
+            **_PLACE,
+            "impression_id": st.sampled_from((None, "i1", "i2")),
+            "is_bot": st.booleans(),
+            "viewable": st.booleans(),
+        },
     ),
     (
         "clicks",

@@ -13,7 +13,6 @@ from kpis.clicks import (
     answer,
     answers,
     ask_click,
-    begins_anew,
     click_contribution,
     forget_ms,
     take_click,
@@ -21,6 +20,7 @@ from kpis.clicks import (
 )
 from kpis.events import ClickRecorded
 from kpis.orders import Outcome
+from kpis.remembered import begins_anew
 from tests.examples import A_PROPERTY
 from tests.kpis.journeys import (
     DAY,

@@ -55,7 +55,7 @@ TARGETS: tuple[Event, ...] = (
 )
 RATE = FxRateSet(ENVELOPE, "USD", "EUR", 739_677, 23, 25)
 SINGLES: tuple[Event, ...] = (
-    ImpressionServed(ENVELOPE, "seo", "-", viewable=True, is_bot=False),
+    ImpressionServed(ENVELOPE, "i", "seo", "-", viewable=False, is_bot=True),
     ClickRecorded(ENVELOPE, None, "seo", "-", is_bot=True),
     ClickVoided(ENVELOPE, "k-1", None),
     VisitStarted(ENVELOPE, "v-1", "seo", "-", is_bot=False),

@@ -68,8 +68,9 @@ def without_stage_current(facts: Mapping[str, int]) -> Facts:
 def check_order(data: st.DataObject, zone: ZoneInfo, retention: Retention) -> None:
     records = data.draw(any_records(zone))
     reordered = data.draw(st.permutations(records))
-    expected = fold_of(records, zone, retention, FOR_EVER)
-    assert fold_of(reordered, zone, retention, FOR_EVER) == expected
+    dedup = data.draw(st.booleans())
+    expected = fold_of(records, zone, retention, FOR_EVER, dedup=dedup)
+    assert fold_of(reordered, zone, retention, FOR_EVER, dedup=dedup) == expected
 
 
 @given(st.data(), zones)
@@ -84,18 +85,22 @@ def test_any_order_gives_the_same_minutes_of_all_time(data: st.DataObject, zone:
     check_order(data, zone, ALL_KEPT)
 
 
-def is_recognised(one: Record) -> bool:
+def is_recognised(one: Record, *, dedup: bool) -> bool:
     value = json.loads(one.value)
-    return value["type"] not in ("impression.served", "click.recorded") or "click_id" in value
+    if value["type"] == "impression.served":
+        return dedup and "impression_id" in value
+    return value["type"] != "click.recorded" or "click_id" in value
 
 
-@given(any_records(), st.data())
+@given(any_records(), st.data(), st.booleans())
 @A_PROPERTY
-def test_records_twice_are_records_once(records: list[Record], data: st.DataObject) -> None:
-    once = [one for one in records if is_recognised(one)]
+def test_records_twice_are_records_once(
+    records: list[Record], data: st.DataObject, dedup: bool
+) -> None:
+    once = [one for one in records if is_recognised(one, dedup=dedup)]
     again = data.draw(st.permutations(once))
-    expected = fold_of(once, retention=SHORT)
-    result = fold_of([*once, *again], retention=SHORT)
+    expected = fold_of(once, retention=SHORT, dedup=dedup)
+    result = fold_of([*once, *again], retention=SHORT, dedup=dedup)
     assert result.cells == expected.cells
     assert result.visitors == expected.visitors
     assert (result.reports, result.targets) == (expected.reports, expected.targets)
@@ -258,6 +263,20 @@ def test_a_lead_created_then_invalidated_leaves_its_creation_and_its_sales(
     expected = dict(lifetime(before, basis=COHORT))
     add(expected, {"leads_gross": 1})
     assert lifetime(after, basis=COHORT) == expected
+
+
+@pytest.mark.parametrize(("days", "expected"), [(6, 1), (7, 2)])
+def test_an_impression_counts_again_once_its_id_is_forgotten(days: int, expected: int) -> None:
+    served: dict[str, Any] = {"channel": "seo", "impression_id": "i"}
+    again = record("impressions", "impression.served", NOON, days * DAY_MS, **served)
+    records = [record("impressions", "impression.served", NOON, **served), again]
+    assert lifetime(fold_of(records, dedup=True)) == {"impressions": expected}
+    assert lifetime(fold_of(records)) == {"impressions": 2}
+
+
+def test_impressions_without_an_id_all_count() -> None:
+    records = [record("impressions", "impression.served", NOON, channel="seo")] * 3
+    assert lifetime(fold_of(records, dedup=True)) == {"impressions": 3}
 
 
 def test_counting_in_coarser_cells_saves_memory_and_changes_nothing(

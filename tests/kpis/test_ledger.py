@@ -65,7 +65,7 @@ BILL = CostSnapshot(E, "ads", "", "seo", "-", "", "", "media", 0, 9, 9, 1, "EUR"
 @pytest.mark.parametrize(
     ("event", "causes"),
     [
-        (ImpressionServed(E, "seo", "-", True, False), LATE),
+        (ImpressionServed(E, "i", "seo", "-", True, False), LATE),
         (ClickRecorded(E, None, "seo", "-", False), LATE),
         (ClickVoided(E, "c-1", None), LATE),
         (VisitStarted(E, "v-1", "seo", "-", False), LATE),

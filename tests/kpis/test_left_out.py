@@ -17,6 +17,8 @@ START = instant_ms("2026-03-05T00:00:00Z")
 DAY = Window("1d", START // 60_000, (START + DAY_MS) // 60_000)
 NOW = instant_ms("2026-03-06T00:00:00Z")
 SEO = Scope("seo", None)
+RULES = Rules()
+DEDUP = Rules(dedup_impressions=True)
 MONEY = {"amount": "10.00", "currency": "EUR"}
 ROW = {
     "cost_source": "bills",
@@ -42,13 +44,14 @@ def sale(sale_id: str = "s", at: str = "12:00", **fields: object) -> tuple[str, 
 
 def counted(
     *records: tuple[str, bytes],
+    rules: Rules = RULES,
     scope: Scope = OVERALL,
     basis: str = PERIOD,
     window: Window = DAY,
     timestamp_ms: int = NOW,
     until_ms: int = NOW,
 ) -> Any:
-    counter = LeftOuts(Rules(), Funnel(), WEEK_MS, WEEK_MS, 30 * DAY_MS)
+    counter = LeftOuts(rules, Funnel(), WEEK_MS, WEEK_MS, 30 * DAY_MS)
     for offset, (topic, value) in enumerate(records):
         counter.add(topic, 0, offset, value, timestamp_ms)
     return left_out(counter.items(basis, until_ms), scope, window)
@@ -109,6 +112,20 @@ def test_voided_click_and_second_click_of_an_id_are_left_out() -> None:
         ("clicks", "voided"): 1,
         ("clicks", "duplicates: the same click_id again"): 1,
     }
+
+
+# ----------------------------------------------------------------------------- impressions
+
+
+def test_second_impression_of_an_id_is_left_out_where_impressions_are_deduplicated() -> None:
+    first = sent("impressions", "impression.served", impression_id="i", channel="seo")
+    other = sent("impressions", "impression.served", "13:00", impression_id="i", channel="seo")
+    bot = sent("impressions", "impression.served", impression_id="j", channel="seo", is_bot=True)
+    assert here(first, other, first, bot, scope=SEO, rules=DEDUP) == {
+        ("impressions", "duplicates: the same impression_id again"): 2,
+        ("impressions", "of bots"): 1,
+    }
+    assert here(first, other, first, bot, scope=SEO) == {("impressions", "of bots"): 1}
 
 
 # ----------------------------------------------------------------------------- leads

@@ -76,14 +76,23 @@ def test_null_or_empty_optional_field_is_absent(type_name: str) -> None:
 def test_impression_is_read_with_every_field() -> None:
     event = event_of(
         "impression.served",
-        impression_id="i",
+        Rules(dedup_impressions=True),
+        impression_id=" i ",
         channel=" SEO ",
         campaign_id=" Spring ",
         viewable=True,
         is_bot=True,
         visitor_id="v",
     )
-    assert event == ImpressionServed(event.envelope, "seo", "Spring", viewable=True, is_bot=True)
+    place = ("seo", "Spring")
+    assert event == ImpressionServed(event.envelope, "i", *place, viewable=True, is_bot=True)
+
+
+def test_id_of_an_impression_is_checked_and_kept_only_where_impressions_are_deduplicated() -> None:
+    assert event_of("impression.served", impression_id="i").impression_id is None
+    for rules in (RULES, Rules(dedup_impressions=True)):
+        assert event_of("impression.served", rules).impression_id is None
+        assert refusal_of("impression.served", rules, impression_id="i" * 257).reason == "bad_id"
 
 
 def test_click_without_dimensions_is_unattributed() -> None:

@@ -20,20 +20,23 @@ from tests.kpis.streams_of_records import ms
 
 NOW_MS = ms("2026-03-29T12:00:30Z")
 RULES = Rules()
+DEDUP = Rules(dedup_impressions=True)
 Counts = Counter[tuple[int, str, str, str]]
 
 
-def count_read(topic: str, value: bytes | None, timestamp_ms: int, into: Counts) -> bool:
+def count_read(
+    topic: str, value: bytes | None, timestamp_ms: int, into: Counts, rules: Rules = RULES
+) -> bool:
     """Count one record as the reader sees it, and tell whether the quick path may learn from it."""
     try:
-        reading = read(topic, value, timestamp_ms, RULES)
+        reading = read(topic, value, timestamp_ms, rules)
     except Refused as refused:
         into[0, "", "", refused.reason] += 1
         return False
     except Ignored:
         return False
     event = reading.event
-    is_volume = isinstance(event, ImpressionServed) or (
+    is_volume = (isinstance(event, ImpressionServed) and event.impression_id is None) or (
         isinstance(event, ClickRecorded) and event.click_id is None
     )
     if reading.is_test or not isinstance(event, ImpressionServed | ClickRecorded) or not is_volume:
@@ -46,13 +49,15 @@ def count_read(topic: str, value: bytes | None, timestamp_ms: int, into: Counts)
     return reading.unknown_fields == 0
 
 
-def counted(topic: str, batches: Sequence[tuple[list[bytes | None], int]]) -> Counts:
+def counted(
+    topic: str, batches: Sequence[tuple[list[bytes | None], int]], rules: Rules = RULES
+) -> Counts:
     """Count batches (values, smallest timestamp) as intake does: the quick path, then the reader."""
-    counter, counts = VolumeCounter(topic, RULES), Counts()
+    counter, counts = VolumeCounter(topic, rules), Counts()
     for values, timestamp_ms in batches:
         for index in counter.count(values, timestamp_ms):
             value = values[index]
-            if count_read(topic, value, timestamp_ms, counts) and value is not None:
+            if count_read(topic, value, timestamp_ms, counts, rules) and value is not None:
                 counter.learn(value)
         for minute, channel, campaign_id, facts, amount in counter.take():
             for fact in facts:
@@ -60,11 +65,13 @@ def counted(topic: str, batches: Sequence[tuple[list[bytes | None], int]]) -> Co
     return +counts
 
 
-def read_all(topic: str, batches: Sequence[tuple[list[bytes | None], int]]) -> Counts:
+def read_all(
+    topic: str, batches: Sequence[tuple[list[bytes | None], int]], rules: Rules = RULES
+) -> Counts:
     counts = Counts()
     for values, timestamp_ms in batches:
         for value in values:
-            count_read(topic, value, timestamp_ms, counts)
+            count_read(topic, value, timestamp_ms, counts, rules)
     return counts
 
 
@@ -139,6 +146,8 @@ def members(draw: st.DrawFn, topic: str) -> list[tuple[str, Any]]:
     """Draw the members of a record: mostly of one shape, so that the quick path has it."""
     names = [name for name in SOUND if topic == "impressions" or name != "viewable"]
     sound = [(name, draw(SOUND[name])) for name in names]
+    if draw(st.integers(0, 3)) == 0:
+        sound.append(("impression_id", "i"))
     if draw(st.integers(0, 2)):
         return sound
     for _ in range(draw(st.integers(1, 2))):
@@ -186,16 +195,21 @@ def batches(topic: str) -> st.SearchStrategy[list[tuple[list[bytes | None], int]
 
 
 SEEN = b'{"event_id":"e","source":"s","occurred_at":"2026-03-29T11:59:59Z","channel":"seo"}'
+KNOWN = SEEN[:-1] + b',"impression_id":"i"}'
+ALIKE = SEEN[:-1] + b',"visitor_id":"v"}'
 TWICE = SEEN[:-1] + b',"channel":"ads"}'
 SHORT = b'{"event_id":"e","source":"s","occurred_at":"2026-03-29T11:59:59Z"}'
 
 
+@pytest.mark.parametrize("rules", [RULES, DEDUP])
 @pytest.mark.parametrize("topic", ["impressions", "clicks"])
 @settings(max_examples=200)
 @given(data=st.data())
-def test_the_quick_path_and_the_reader_agree_on_any_stream(topic: str, data: st.DataObject) -> None:
+def test_the_quick_path_and_the_reader_agree_on_any_stream(
+    topic: str, rules: Rules, data: st.DataObject
+) -> None:
     stream = data.draw(batches(topic))
-    assert counted(topic, stream) == read_all(topic, stream)
+    assert counted(topic, stream, rules) == read_all(topic, stream, rules)
 
 
 @given(st.permutations([SEEN, TWICE, SHORT, SEEN]))
@@ -242,6 +256,23 @@ def test_a_known_shape_is_counted_without_the_reader() -> None:
     (one,) = counter.take()
     assert (one.channel, one.campaign_id, one.facts, one.amount) == ("seo", "-", ("clicks",), 1000)
     assert counter.take() == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "rules", "is_quick"),
+    [("impressions", RULES, True), ("impressions", DEDUP, False), ("clicks", DEDUP, True)],
+)
+def test_what_has_an_impression_id_is_counted_quickly_unless_it_is_to_be_recognised(
+    topic: str, rules: Rules, is_quick: bool
+) -> None:
+    counter = VolumeCounter(topic, rules)
+    assert counter.learn(KNOWN) is is_quick
+    assert counter.learn(SEEN)
+    # As many quotation marks as KNOWN has.
+    assert counter.learn(ALIKE)
+    left = counter.count([KNOWN, SEEN, KNOWN, SEEN, ALIKE, KNOWN], NOW_MS)
+    assert left == ([] if is_quick else [0, 2, 5])
+    assert sum(one.amount for one in counter.take()) == (6 if is_quick else 3)
 
 
 def test_a_batch_that_turns_out_mixed_counts_nothing_twice() -> None:

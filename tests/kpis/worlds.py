@@ -13,7 +13,6 @@ from kpis.clicks import (
     answer,
     answers,
     ask_click,
-    begins_anew,
     click_contribution,
     take_click,
     void_click,
@@ -38,6 +37,7 @@ from kpis.leads import (
 )
 from kpis.merges import Pointers
 from kpis.orders import Waiting, take_orphans
+from kpis.remembered import begins_anew
 from kpis.sales import (
     Sale,
     SaleState,

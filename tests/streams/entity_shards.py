@@ -237,7 +237,7 @@ class EntityShards:
 
     def is_empty(self) -> bool:
         """Tell whether no shard has a row that waits for anything."""
-        waiting = any(self.rows(prefix) for prefix in (b"a", b"c", b"d"))
+        waiting = any(self.rows(prefix) for prefix in (b"a", b"c", b"d", b"i"))
         return not waiting and not sum(shard.tally.parked for shard in self.shards)
 
     def rows(self, prefix: bytes) -> list[bytes]:

@@ -1,8 +1,11 @@
 """What the entities of several shards make of events that concern several of them."""
 
+from collections import Counter
+
 from kpis.facts import COHORT, PERIOD, Scope
 from kpis.ledger import Cause
 from streams.messages import Delta, shard_of_scope
+from streams.settings import load
 from tests.streams.entity_shards import EntityShards
 from tests.streams.one_shard import NOW_MS
 
@@ -195,6 +198,79 @@ def test_a_void_makes_a_click_invalid_and_it_still_attributes() -> None:
         "leads_gross": 1,
     }
     assert "clicks" not in shards.totals(PERIOD)
+
+
+# ----------------------------------------------------------------------------- impressions
+
+DEDUP = load({"LEADPULSE_CONFIG": "", "LEADPULSE_DEDUP_IMPRESSIONS": "true"})
+
+
+def counted(shards: EntityShards) -> dict[str, int]:
+    """Return what became of the impressions, by outcome."""
+    counts: Counter[str] = Counter()
+    for shard in shards.shards:
+        for (topic, outcome), count in shard.tally._events.items():
+            assert topic == "impressions"
+            counts[outcome] += count
+    return dict(counts)
+
+
+def test_an_impression_with_an_id_counts_once_and_the_first_in_the_common_order_does() -> None:
+    shards = EntityShards(settings=DEDUP)
+    one = event(impression_id="I", channel="seo", viewable=True)
+    shards.tell("impressions", one, one, event(impression_id="J", channel="seo", is_bot=True))
+    shards.settle()
+    expected = {"impressions": 1, "viewable_impressions": 1, "invalid_impressions": 1}
+    assert shards.totals(PERIOD) == expected
+    earlier = event(impression_id="I", channel="email", occurred_at="2026-03-05T11:00:00Z")
+    shards.tell("impressions", one, earlier)
+    shards.settle()
+    assert shards.totals(PERIOD, "email") == {"impressions": 1}
+    assert shards.totals(PERIOD, "seo") == {"invalid_impressions": 1}
+    assert counted(shards) == {"accepted": 2, "duplicate": 2, "conflict": 1}
+    assert {cause for _, cause in causes(shards, "impressions")} == {Cause.LATE_EVENT}
+
+
+def test_an_impression_counts_again_when_its_id_was_forgotten_marked_or_not() -> None:
+    for is_marked in (True, False):
+        shards = EntityShards(settings=DEDUP)
+        one = event(impression_id="I", channel="seo")
+        shards.tell("impressions", one)
+        shards.settle()
+        shards.tell("impressions", one, timestamp_ms=NOW_MS + 7 * DAY_MS - 1)
+        shards.settle()
+        assert shards.totals(PERIOD) == {"impressions": 1}
+        if is_marked:
+            shards.mark(NOW_MS + 7 * DAY_MS + 1)
+            shards.settle()
+            assert shards.rows(b"i") == shards.rows(b"d") == []
+        shards.tell("impressions", one, timestamp_ms=NOW_MS + 7 * DAY_MS)
+        shards.settle()
+        assert shards.totals(PERIOD) == {"impressions": 2}
+        shards.tell("impressions", one, timestamp_ms=NOW_MS + 8 * DAY_MS)
+        shards.mark(NOW_MS + 14 * DAY_MS)
+        shards.settle()
+        assert shards.totals(PERIOD) == {"impressions": 2}
+        assert shards.rows(b"i") == [b"iI"]
+        shards.mark(NOW_MS + 14 * DAY_MS + 1)
+        shards.settle()
+        assert shards.rows(b"i") == shards.rows(b"d") == []
+
+
+def test_a_restarted_shard_knows_the_impressions_and_when_to_forget_them() -> None:
+    shards = EntityShards(settings=DEDUP)
+    one = event(impression_id="I", channel="seo")
+    shards.tell("impressions", one)
+    shards.settle()
+    for number in range(shards.partitions):
+        shards.crash(number)
+    shards.tell("impressions", one)
+    shards.settle()
+    assert shards.totals(PERIOD) == {"impressions": 1}
+    assert counted(shards) == {"duplicate": 1}
+    shards.mark(NOW_MS + 7 * DAY_MS + 1)
+    shards.settle()
+    assert shards.rows(b"i") == shards.rows(b"d") == []
 
 
 # ----------------------------------------------------------------------------- money

@@ -19,8 +19,14 @@ from streams.settings import load
 from tests.kpis.streams_of_records import ALL_KEPT, KEEP_MS, PARIS, PARK_MS, Record, any_records
 from tests.streams.entity_shards import EntityShards
 
-SETTINGS: Final = load({"LEADPULSE_CONFIG": "", "LEADPULSE_TIME_ZONE": "Europe/Paris"})
-RULES: Final = Rules(time_zone=PARIS)
+SETTINGS: Final = load(
+    {
+        "LEADPULSE_CONFIG": "",
+        "LEADPULSE_TIME_ZONE": "Europe/Paris",
+        "LEADPULSE_DEDUP_IMPRESSIONS": "true",
+    }
+)
+RULES: Final = Rules(time_zone=PARIS, dedup_impressions=True)
 YEAR_MS: Final = 366 * 86_400_000
 
 Draw = Callable[[int], int]
@@ -34,8 +40,11 @@ def of_entities(records: Sequence[Record]) -> list[Record]:
             event = read(record.topic, record.value, record.timestamp_ms, RULES).event
         except Refused:
             return False
-        is_click = isinstance(event, ClickRecorded) and event.click_id is None
-        return not is_click and not isinstance(event, ImpressionServed | VisitStarted)
+        match event:
+            case ClickRecorded(click_id=None) | ImpressionServed(impression_id=None):
+                return False
+            case _:
+                return not isinstance(event, VisitStarted)
 
     return sorted(filter(is_forwarded, records), key=lambda record: record.timestamp_ms)
 

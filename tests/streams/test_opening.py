@@ -299,6 +299,7 @@ async def test_a_topic_that_is_shorter_than_what_was_read_of_it_was_made_anew(
         ("LEADPULSE_TIME_ZONE", "Europe/Paris", "time_zone: expected UTC"),
         ("LEADPULSE_FUNNEL_SKIPPED", "strict", "funnel.skipped: expected imply"),
         ("LEADPULSE_COHORT_HORIZON_DAYS", "60", "cohort.horizon_days: expected 30"),
+        ("LEADPULSE_DEDUP_IMPRESSIONS", "true", "dedup.impressions: expected false"),
     ],
 )
 async def test_a_setting_that_the_numbers_depend_on_cannot_be_changed(

@@ -130,6 +130,14 @@ def test_rules_are_the_settings_that_reading_needs() -> None:
     assert rules.stages["MQL"] == "mql"
     assert rules.channels == CHANNELS | {"radio"}
     assert not rules.allow_unknown_channels
+    assert not rules.dedup_impressions
+
+
+def test_impressions_are_deduplicated_only_if_asked_for() -> None:
+    assert not load({}).rules().dedup_impressions
+    assert load({"LEADPULSE_DEDUP_IMPRESSIONS": "true"}).rules().dedup_impressions
+    Path("leadpulse.toml").write_text("[dedup]\nimpressions = true", encoding="utf-8")
+    assert load({}).rules().dedup_impressions
 
 
 @pytest.mark.parametrize(

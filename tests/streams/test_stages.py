@@ -14,9 +14,11 @@ from kpis.lead_rows import decode_lead
 from kpis.reading import Rules, read
 from kpis.spend import natural_key
 from streams.metrics import Metrics
+from streams.settings import Settings, load
 from streams.tally import Tally
 from tests.streams.one_shard import (
     NOW_MS,
+    SETTINGS,
     TOPICS,
     Broker,
     RecordingProducer,
@@ -35,9 +37,10 @@ class Running:
 
     world: World = field(default_factory=World)
     broker: Broker = field(default_factory=Broker)
+    settings: Settings = SETTINGS
 
     def __post_init__(self) -> None:
-        self.shard = started(self.world, RecordingProducer(self.broker))
+        self.shard = started(self.world, RecordingProducer(self.broker), self.settings)
         self._read = {TOPICS.entities: 0, TOPICS.deltas: 0}
 
     async def take(self, topic: str, *events: bytes, timestamp_ms: int = NOW_MS) -> None:
@@ -70,7 +73,18 @@ class Running:
 
 @pytest.fixture
 async def running() -> AsyncIterator[Running]:
-    running = Running()
+    async for running in closed_at_the_end(Running()):
+        yield running
+
+
+@pytest.fixture
+async def deduplicating() -> AsyncIterator[Running]:
+    settings = load({"LEADPULSE_CONFIG": "", "LEADPULSE_DEDUP_IMPRESSIONS": "true"})
+    async for running in closed_at_the_end(Running(settings=settings)):
+        yield running
+
+
+async def closed_at_the_end(running: Running) -> AsyncIterator[Running]:
     yield running
     running.shard.abandon()
     await running.shard.close()
@@ -163,6 +177,31 @@ async def test_an_event_is_late_by_its_own_arrival_and_not_by_that_of_others(
     events = running.shard._deployment.metrics.events
     assert events.labels("impressions", "late")._value.get() == 3
     assert events.labels("impressions", "accepted")._value.get() == 53
+
+
+async def test_impressions_sent_twice_count_once_where_they_are_deduplicated(
+    deduplicating: Running,
+) -> None:
+    known = [impression(i, impression_id=f"I{i}") for i in range(50)]
+    plain = [impression(i) for i in range(30)]
+    other = impression(0, impression_id="I0", viewable=True)
+    await deduplicating.take("impressions", *known, *plain)
+    await deduplicating.take("impressions", *plain, *known, other)
+    assert deduplicating.overall()["lifetime"].facts["impressions"] == 50 + 2 * 30
+    events = deduplicating.shard._deployment.metrics.events
+    counts = {
+        outcome: events.labels("impressions", outcome)._value.get()
+        for outcome in ("accepted", "duplicate", "conflict")
+    }
+    assert counts == {"accepted": 50 + 2 * 30, "duplicate": 50, "conflict": 1}
+
+
+async def test_impressions_sent_twice_count_twice_as_long_as_nobody_asks(running: Running) -> None:
+    known = [impression(i, impression_id=f"I{i}") for i in range(50)]
+    await running.take("impressions", *known)
+    await running.take("impressions", *known)
+    assert running.overall()["lifetime"].facts["impressions"] == 100
+    assert not [key for key, _ in running.shard.tables["journeys"].items()]
 
 
 def test_the_newest_report_of_a_channel_is_told_whichever_shard_knows_it() -> None:
