@@ -91,7 +91,8 @@ _AMOUNTS = st.sampled_from(("0", "1", "2", "7", "9.999999", "3.333333", "0.00000
 _PAID = {"amount": _AMOUNTS, "currency": _CURRENCIES}
 
 Strategies = Mapping[str, st.SearchStrategy[Any]]
-_KINDS: tuple[tuple[str, str, Strategies], ...] = (
+_Kinds = tuple[tuple[str, str, Strategies], ...]
+_KINDS: _Kinds = (
     (
         "impressions",
         "impression.served",
@@ -167,9 +168,9 @@ _LATER_DAYS = st.sampled_from((0, 0, 0, 1, 29, 31, 60))
 
 
 @st.composite
-def singles(draw: st.DrawFn, zone: ZoneInfo = PARIS) -> Record:
+def singles(draw: st.DrawFn, zone: ZoneInfo = PARIS, kinds: _Kinds = _DRAWN_KINDS) -> Record:
     """Draw an event around a change of the clocks of `zone`, or up to two months later."""
-    topic, type_name, fields = draw(st.sampled_from(_DRAWN_KINDS))
+    topic, type_name, fields = draw(st.sampled_from(kinds))
     at_ms = draw(st.sampled_from(CHANGES[zone])) + draw(st.integers(-40, 40)) * 17 * MINUTE_MS
     if topic in {"stage-changes", "sales"}:
         at_ms += draw(_LATER_DAYS) * DAY_MS
@@ -324,3 +325,8 @@ def any_records(zone: ZoneInfo = PARIS, max_size: int = 14) -> st.SearchStrategy
     alone = (*[singles(zone)] * 8, rows(zone), rates(zone), rates(zone), targets(zone))
     one = st.one_of(*(told.map(lambda told: [told]) for told in alone), bills(zone))
     return st.lists(one, max_size=max_size).map(lambda groups: [*chain.from_iterable(groups)])
+
+
+def any_impressions(max_size: int = 6) -> st.SearchStrategy[list[Record]]:
+    """Draw a stream of impressions, so few of them different that ids meet."""
+    return st.lists(singles(kinds=_KINDS[:1]), max_size=max_size)

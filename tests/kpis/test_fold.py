@@ -36,6 +36,7 @@ from tests.kpis.streams_of_records import (
     PARIS,
     PARK_MS,
     Record,
+    any_impressions,
     any_records,
     fold_of,
     ms,
@@ -97,6 +98,18 @@ def is_recognised(one: Record, *, dedup: bool) -> bool:
 def test_records_twice_are_records_once(
     records: list[Record], data: st.DataObject, dedup: bool
 ) -> None:
+    check_repeats(records, data, dedup=dedup)
+
+
+@given(any_impressions(), st.data())
+@A_PROPERTY
+def test_impressions_with_an_id_twice_are_impressions_once(
+    records: list[Record], data: st.DataObject
+) -> None:
+    check_repeats(records, data, dedup=True)
+
+
+def check_repeats(records: list[Record], data: st.DataObject, *, dedup: bool) -> None:
     once = [one for one in records if is_recognised(one, dedup=dedup)]
     again = data.draw(st.permutations(once))
     expected = fold_of(once, retention=SHORT, dedup=dedup)

@@ -264,6 +264,8 @@ def test_a_restarted_shard_knows_the_impressions_and_when_to_forget_them() -> No
     shards.settle()
     for number in range(shards.partitions):
         shards.crash(number)
+    deadlines = (shard.stage._impressions.deadlines for shard in shards.shards)
+    assert [key for of_shard in deadlines for key in of_shard.waiting()] == [b"iI"]
     shards.tell("impressions", one)
     shards.settle()
     assert shards.totals(PERIOD) == {"impressions": 1}

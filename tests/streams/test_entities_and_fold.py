@@ -16,7 +16,16 @@ from kpis.leads import Funnel
 from kpis.reading import Refused, Rules, read
 from kpis.retention import Grain
 from streams.settings import load
-from tests.kpis.streams_of_records import ALL_KEPT, KEEP_MS, PARIS, PARK_MS, Record, any_records
+from tests.examples import examples
+from tests.kpis.streams_of_records import (
+    ALL_KEPT,
+    KEEP_MS,
+    PARIS,
+    PARK_MS,
+    Record,
+    any_impressions,
+    any_records,
+)
 from tests.streams.entity_shards import EntityShards
 
 SETTINGS: Final = load(
@@ -101,6 +110,18 @@ def daily(result: FoldResult) -> dict[tuple[object, ...], Facts]:
 
 @given(records=any_records(), rng=st.randoms(use_true_random=False))
 def test_shards_come_to_what_all_events_at_once_come_to(records: list[Record], rng: Random) -> None:
+    check(records, rng)
+
+
+@given(records=any_impressions(), rng=st.randoms(use_true_random=False))
+@examples(200)
+def test_shards_count_impressions_with_an_id_as_often_as_all_at_once_do(
+    records: list[Record], rng: Random
+) -> None:
+    check(records, rng)
+
+
+def check(records: list[Record], rng: Random) -> None:
     forwarded = of_entities(records)
     end_ms = max((record.timestamp_ms for record in forwarded), default=0) + YEAR_MS
     shards = worked(forwarded, rng.randrange, end_ms)

@@ -22,7 +22,7 @@ from streams.outbox import Outbox
 from streams.problems import Problem
 from streams.sending import sender
 from streams.settings import Settings, load
-from streams.shards import POSITIONS, Producer, Shard, is_fenced
+from streams.shards import LAYOUT, POSITIONS, Producer, Shard, is_fenced
 from streams.topics import Topics, admin_client, topics_of
 from tests.faults.reading_back import read_all, wait_until_consumed
 from tests.faults.workers import Worker
@@ -308,6 +308,23 @@ async def test_a_setting_that_the_numbers_depend_on_cannot_be_changed(
     await write(settings, {b"a": b"1"})
     with pytest.raises(Problem, match=f"{where}, with which app_id .* set another app_id"):
         await opened(load({**names, name: value}))
+
+
+async def test_tables_that_do_not_say_it_were_counted_without_deduplicating_impressions(
+    names: dict[str, str], settings: Settings
+) -> None:
+    await write(settings, {b"a": b"1"})
+    shard, _ = await opened(settings)
+    positions = shard.tables["positions"]
+    told = msgpack.decode(positions.get(LAYOUT) or b"", type=dict[str, str])
+    del told["dedup.impressions"]
+    positions.put(LAYOUT, msgpack.encode(told))
+    async with fenced_off(settings, shard) as producer:
+        await producer.transact(encoded(shard, producer))
+    again, _ = await opened(settings)
+    assert journeys(again) == {b"a": b"1"}
+    with pytest.raises(Problem, match=r"dedup\.impressions: expected false, with which app_id"):
+        await opened(load({**names, "LEADPULSE_DEDUP_IMPRESSIONS": "true"}))
 
 
 # ----------------------------------------------------------------------------- a whole worker
