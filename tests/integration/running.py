@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -31,8 +31,9 @@ PROGRAM: Final = Path(sys.executable).with_name("leadpulse")
 TURN_SECONDS: Final = 0.05
 SOON_SECONDS: Final = 30.0
 """Until then something that takes a second must have come about, on a busy machine too."""
-RUN_SECONDS: Final = BILLS_SETTLE_SECONDS + 30
-"""What a command takes at most: `verify` may wait for running bills."""
+RUN_SECONDS: Final = 60.0
+VERIFY_SECONDS: Final = BILLS_SETTLE_SECONDS + RUN_SECONDS
+"""What `verify` takes at most: it may wait for running bills."""
 
 Positions = dict[tuple[str, int], int]
 
@@ -134,19 +135,24 @@ class Deployment:
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run `leadpulse` with `arguments` to its end."""
+        return self._run(arguments, settings, RUN_SECONDS)
+
+    async def verify(self) -> subprocess.CompletedProcess[str]:
+        """Run `leadpulse verify` to its end; the consumers of this process live on meanwhile."""
+        return await asyncio.to_thread(self._run, ["verify"], {}, VERIFY_SECONDS)
+
+    def _run(
+        self, arguments: Sequence[str], settings: Mapping[str, str], seconds: float
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [PROGRAM, *arguments],
             env={**self.environment, **settings},
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=RUN_SECONDS,
+            timeout=seconds,
             check=False,
         )
-
-    async def verify(self) -> subprocess.CompletedProcess[str]:
-        """Run `leadpulse verify` to its end; the consumers of this process live on meanwhile."""
-        return await asyncio.to_thread(self.run, "verify")
 
     # ------------------------------------------------------------------------- input
 

@@ -8,6 +8,7 @@ from aiokafka.admin import NewPartitions
 
 from streams.topics import admin_client
 from tests.integration.conftest import Deploy
+from tests.integration.running import until
 from tests.integration.test_facebook_ads import FILE
 from tests.parts.server import free_port
 
@@ -62,6 +63,12 @@ async def test_unequal_partition_counts(deploy: Deploy) -> None:
     name = deployment.topics.inputs["sales"]
     async with admin_client(deployment.settings.kafka) as admin:
         await admin.create_partitions({name: NewPartitions(total_count=deployment.partitions + 1)})
+
+        async def is_known() -> bool:
+            (topic,) = await admin.describe_topics([name])
+            return len(topic["partitions"]) == deployment.partitions + 1
+
+        await until(is_known, f"another partition of {name}")
     line = the_line(deployment.run("worker"))
     assert line.startswith(
         f"topic {name}: expected 3 partitions like the others, got 4 partitions; give all"
