@@ -168,7 +168,7 @@ def test_contract_lists_every_field_of_every_type() -> None:
             assert known - envelope <= words, kind
 
 
-def test_contract_has_the_kpis_of_the_catalogue_with_their_units_and_reasons() -> None:
+def test_the_kpis_of_the_contract_are_in_the_catalogue_with_their_units_and_reasons() -> None:
     heading = "KPI", "numerator / denominator", "unit", "reason if undefined", "asked for as"
     rows = rows_of(document(CONTRACT), *heading, "French")
     expected = [
@@ -181,8 +181,10 @@ def test_contract_has_the_kpis_of_the_catalogue_with_their_units_and_reasons() -
         for name in row[0].replace("`", "").split(" (")[0].split(", ")
     }
 
-    assert list(told) == list(dict.fromkeys(name for name, _ in expected))
-    for name, kpi in expected:
+    # The catalogue may have more; docs/kpis.md always has them all.
+    promised = [(name, kpi) for name, kpi in expected if name in told]
+    assert list(told) == list(dict.fromkeys(name for name, _ in promised))
+    for name, kpi in promised:
         unit, reasons = told[name]
         assert unit == kpi.unit
         assert kpi.reason in reasons
