@@ -11,7 +11,7 @@ from kpis.calendar import DAY_MINUTES, HOUR_MINUTES
 from kpis.retention import LIFETIME_BUCKET, Buckets, Grain
 
 TUMBLING: Final = ("1m", "5m", "1h", "1d", "1w", "1mo")
-ROLLING: Final = ("last_1h", "last_24h", "last_7d", "last_28d")
+ROLLING: Final = ("last_1h", "last_6h", "last_24h", "last_7d", "last_28d")
 LIFETIME: Final = "lifetime"
 KINDS: Final = (*TUMBLING, LIFETIME, *ROLLING)
 DAYS: Final = "days"
@@ -28,6 +28,7 @@ GRAIN_OF: Final[Mapping[str, Grain]] = MappingProxyType(
         DAYS: Grain.DAY,
         LIFETIME: Grain.LIFETIME,
         "last_1h": Grain.MINUTE,
+        "last_6h": Grain.HOUR,
         "last_24h": Grain.HOUR,
         "last_7d": Grain.HOUR,
         "last_28d": Grain.DAY,
@@ -41,6 +42,7 @@ STORED: Final = frozenset({"1m", "1h", "1d", LIFETIME})
 _ROLLING_MINUTES: Final[Mapping[str, int]] = MappingProxyType(
     {
         "last_1h": HOUR_MINUTES,
+        "last_6h": 6 * HOUR_MINUTES,
         "last_24h": DAY_MINUTES,
         "last_7d": 7 * DAY_MINUTES,
         "last_28d": 28 * DAY_MINUTES,

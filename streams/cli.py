@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FAULT, WRONG_SETTING = 1, 2
 WINDOWS = (
-    *("last_1h", "last_24h", "last_7d", "last_28d"),
+    *("last_1h", "last_6h", "last_24h", "last_7d", "last_28d"),
     *("1m", "5m", "1h", "1d", "1w", "1mo", "lifetime"),
 )
 BASES = ("period", "cohort")
@@ -324,9 +324,9 @@ def explain(
 
     \b
     SCOPE   all, a channel (google_ads) or a campaign (google_ads/brand-search)
-    WINDOW  a kind for the current one (1m 5m 1h 1d 1w 1mo, last_1h last_24h last_7d last_28d,
-            lifetime), 1d@previous, or a kind and the local time it begins (1d:2026-03-29,
-            1w:2026-03-23, 1mo:2026-03, 1h:2026-03-29T10:00)
+    WINDOW  a kind for the current one (1m 5m 1h 1d 1w 1mo, last_1h last_6h last_24h last_7d
+            last_28d, lifetime), 1d@previous, or a kind and the local time it begins
+            (1d:2026-03-29, 1w:2026-03-23, 1mo:2026-03, 1h:2026-03-29T10:00)
     KPI     a name that `leadpulse kpis` lists
 
     Reads leadgen.kpis.v1 and the ledger, then the input topics and the rejects.

@@ -1,4 +1,5 @@
-"""Puts what the tests need besides Python on this machine: Java, Maven, Redis, Prometheus, Kafka's jars.
+"""Puts what the tests need besides Python on this machine: Java, Maven, Redis, Prometheus with
+its Alertmanager, Chromium, Kafka's jars.
 
 `python -m tests.parts.install`, called by make; quick when everything is there.
 """
@@ -125,6 +126,10 @@ def _missing_packages() -> dict[str, str]:
         missing["redis-server"] = "redis-server"
     if not shutil.which("prometheus") or not shutil.which("promtool"):
         missing["prometheus"] = "prometheus and promtool"
+    if not shutil.which("prometheus-alertmanager") or not shutil.which("amtool"):
+        missing["prometheus-alertmanager"] = "prometheus-alertmanager and amtool"
+    if not shutil.which("chromium"):
+        missing["chromium"] = "chromium"
     return missing
 
 

@@ -160,7 +160,7 @@ def test_a_quiet_scope_moves_to_previous_when_a_window_ends() -> None:
     shard.count({"clicks": 1})
     assert shard.slots().keys() == {
         *("1m", "5m", "1h", "1d", "1w", "1mo", "lifetime"),
-        *("last_1h", "last_24h", "last_7d", "last_28d"),
+        *("last_1h", "last_6h", "last_24h", "last_7d", "last_28d"),
     }
     shard.advance(minutes=1)
     assert {"1m@previous", "5m"} < shard.slots().keys()

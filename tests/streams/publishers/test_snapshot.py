@@ -9,7 +9,7 @@ from tests.streams.publishers.views import CAMPAIGN, values, version, view
 def test_the_slots_are_those_of_the_contract() -> None:
     assert SLOTS == (
         "1m", "5m", "1h", "1d", "1w", "1mo", "lifetime",
-        "last_1h", "last_24h", "last_7d", "last_28d",
+        "last_1h", "last_6h", "last_24h", "last_7d", "last_28d",
         "1m@previous", "5m@previous", "1h@previous", "1d@previous", "1w@previous", "1mo@previous",
     )  # fmt: skip
 
