@@ -11,6 +11,7 @@ from kpis.money import CURRENCIES
 
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True}
 TRUTHS |= {"false": False, "no": False, "off": False, "0": False}
+WEB_SCHEMES = ("http", "https")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 REDIS_OPTIONS = {"db", "client_name"}
 TLS_OPTIONS = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
@@ -51,9 +52,16 @@ def text(pattern: str, expected: str) -> Reader:
     return Reader(expected, read)
 
 
-def secret(expected: str) -> Reader:
-    """Return a reader of text that is never shown."""
-    return Reader(expected, _text, is_secret=True)
+def secret(expected: str, at_least: int = 0) -> Reader:
+    """Return a reader of text that is never shown, empty or of at least so many characters."""
+
+    def read(value: object) -> str:
+        given = _text(value)
+        if 0 < len(given) < at_least:
+            raise ValueError
+        return given
+
+    return Reader(expected, read, is_secret=True)
 
 
 def choice(*options: str, upper: bool = False) -> Reader:
@@ -174,6 +182,27 @@ def redis_url() -> Reader:
 
     expected = "redis://host:port/0, rediss://user:password@host:port/0, unix://path or nothing"
     return Reader(expected, read, is_secret=True)
+
+
+def web_url() -> Reader:
+    """Return a reader of the address of a web server, or empty for none; it may hold credentials."""
+
+    def read(value: object) -> str:
+        url = _text(value).strip()
+        parts = urlsplit(url)
+        # `port` is read for its own ValueError.
+        is_address = parts.scheme in WEB_SCHEMES and parts.hostname and parts.port != 0
+        if url and (not is_address or parts.fragment or re.search(r"\s", url)):
+            raise ValueError
+        return url
+
+    return Reader("http://host:port/path, https://host/path or nothing", read, is_secret=True)
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of `url`, to be shown; empty for none."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if url else ""
 
 
 def without_password(url: str) -> str:

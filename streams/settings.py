@@ -29,6 +29,9 @@ UTC = ZoneInfo("UTC")
 STAGE = "[a-z0-9_]{1,32}"
 CHANNEL = "[a-z0-9_-]{1,64}"
 
+SECRET_CHARACTERS = 24
+"""How long a webhook's secret has to be at least."""
+
 _DAY_MINUTES = 24 * HOUR_MINUTES
 _DAY_MS = _DAY_MINUTES * MINUTE_MS
 
@@ -217,6 +220,28 @@ class Prometheus:
 
 
 @dataclass(frozen=True, slots=True)
+class Alerts:
+    """Which rules watch, and who is told. A secret is required with a URL: see docs/alerts.md."""
+
+    rules: str = key("", text(".*", "the name of a file"))
+    webhook_url: str = key("", setting_values.web_url())
+    webhook_secret: str = key(
+        "", secret(f"text of at least {SECRET_CHARACTERS} characters", SECRET_CHARACTERS)
+    )
+    webhook_timeout_seconds: int = key(10, whole(1, 60, "seconds"))
+
+    @property
+    def has_webhook(self) -> bool:
+        """Whether somebody is told."""
+        return bool(self.webhook_url)
+
+    @property
+    def shown_webhook(self) -> str:
+        """The URL without what may be a credential: user, password, path and query."""
+        return setting_values.origin(self.webhook_url)
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """How often a shard commits, and how long it may stretch that in a backlog."""
 
@@ -253,6 +278,7 @@ class Settings:
     dedup: Dedup = field(default_factory=Dedup)
     rejects: Rejects = field(default_factory=Rejects)
     prometheus: Prometheus = field(default_factory=Prometheus)
+    alerts: Alerts = field(default_factory=Alerts)
     commit: Commit = field(default_factory=Commit)
     session: Session = field(default_factory=Session)
 
@@ -501,6 +527,8 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield key, what was expected and what came, where keys do not go together."""
     yield from _funnel_contradictions(settings.funnel)
     yield from _kafka_contradictions(settings.kafka)
+    if settings.alerts.webhook_url and not settings.alerts.webhook_secret:
+        yield "alerts.webhook_secret", "a secret, since alerts.webhook_url is set", "none"
     retention, session = settings.retention, settings.session
     if retention.minute_hours > 24 * retention.hour_days:
         yield "retention.hour_days", "at least retention.minute_hours", f"{retention.hour_days}"
