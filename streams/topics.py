@@ -84,6 +84,7 @@ class Topics:
         self.inputs: Mapping[str, str] = {short: f"{prefix}{short}.v1" for short in TOPICS}
         self.kpis = f"{prefix}kpis.v1"
         self.windows = f"{prefix}kpi-windows.v1"
+        self.alerts = f"{prefix}alerts.v1"
         self.rejects = f"{prefix}rejects.v1"
         self.entities = f"{app_id}-entities"
         self.deltas = f"{app_id}-deltas"
@@ -104,6 +105,7 @@ class Topics:
             *(TopicSpec(name, f"input: {short}", INPUT) for short, name in self.inputs.items()),
             TopicSpec(self.kpis, "output: KPIs, latest per key", CHANGELOG),
             TopicSpec(self.windows, "output: final and revised KPIs", LEDGER),
+            TopicSpec(self.alerts, "output: alerts, latest per key", CHANGELOG),
             TopicSpec(self.rejects, "output: refused input", REJECTS),
             TopicSpec(self.entities, "own: events by entity", STREAM, CHECKED_STREAM),
             TopicSpec(self.deltas, "own: changes by scope", STREAM, CHECKED_STREAM),

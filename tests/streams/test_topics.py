@@ -43,7 +43,7 @@ def test_names_are_those_of_the_contract_and_of_faust() -> None:
     topics = Topics("leadgen.", "leadpulse")
     assert topics.inputs["stage-changes"] == "leadgen.stage-changes.v1"
     assert (topics.kpis, topics.rejects) == ("leadgen.kpis.v1", "leadgen.rejects.v1")
-    assert topics.windows == "leadgen.kpi-windows.v1"
+    assert (topics.windows, topics.alerts) == ("leadgen.kpi-windows.v1", "leadgen.alerts.v1")
     assert (topics.entities, topics.deltas) == ("leadpulse-entities", "leadpulse-deltas")
     assert topics.changelog("journeys") == "leadpulse-journeys-changelog"
 
@@ -51,7 +51,8 @@ def test_names_are_those_of_the_contract_and_of_faust() -> None:
 def test_every_topic_has_one_spec_with_a_name_of_its_own() -> None:
     topics = Topics("leadgen.", "leadpulse")
     names = [spec.name for spec in topics.specs()]
-    own = [topics.kpis, topics.windows, topics.rejects, *topics.changelogs.values()]
+    outputs = [topics.kpis, topics.windows, topics.alerts, topics.rejects]
+    own = [*outputs, *topics.changelogs.values()]
     assert sorted(names) == sorted({*topics.sources, *own})
     assert len(topics.changelogs) == len(TABLES)
 
@@ -94,6 +95,7 @@ def test_topic_with_another_partition_count_is_told() -> None:
         ("leadpulse-cells-changelog", "cleanup_policy", "delete"),
         ("leadpulse-cells-changelog", "cleanup_policy", "compact,delete"),
         ("leadgen.kpis.v1", "cleanup_policy", "delete"),
+        ("leadgen.alerts.v1", "cleanup_policy", "delete"),
         ("leadpulse-entities", "retention_ms", "604800000"),
         ("leadpulse-deltas", "retention_bytes", "1000"),
     ],
