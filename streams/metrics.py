@@ -81,6 +81,9 @@ class Metrics:
             "Whether the publisher reached its target when it last tried.",
             "publisher",
         )
+        self.webhook_deliveries = counter(
+            "webhook_deliveries_total", "Alerts posted, by what came of it.", "outcome"
+        )
         self.scopes = gauge("scopes", "Scopes with numbers in the shards of this worker.")
         self.scopes_overflow = counter(
             "scopes_overflow_total", "Campaign scopes left out because of limits.scopes."

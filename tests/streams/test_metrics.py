@@ -26,6 +26,7 @@ def test_every_operations_metric_of_the_contract_is_there() -> None:
         "leadkpi_parked_events",
         "leadkpi_shards",
         "leadkpi_publisher_up",
+        "leadkpi_webhook_deliveries_total",
         "leadkpi_scopes",
         "leadkpi_scopes_overflow_total",
         "leadkpi_cost_last_reported_timestamp_seconds",

@@ -205,6 +205,31 @@ def test_impressions_are_deduplicated_only_if_asked_for() -> None:
             "gone.toml (LEADPULSE_CONFIG): expected a file to read, got No such file or directory",
         ),
         (
+            {"LEADPULSE_ALERTS_WEBHOOK_URL": "https://hooks.example.com/leads"},
+            ("alerts.webhook_secret: expected a secret, since alerts.webhook_url is set, got none"),
+        ),
+        (
+            {"LEADPULSE_ALERTS_WEBHOOK_SECRET": "short"},
+            (
+                "alerts.webhook_secret (LEADPULSE_ALERTS_WEBHOOK_SECRET): expected text of at "
+                "least 24 characters, got a value that is not shown"
+            ),
+        ),
+        (
+            {"LEADPULSE_ALERTS_WEBHOOK_URL": "hooks.example.com/leads"},
+            (
+                "alerts.webhook_url (LEADPULSE_ALERTS_WEBHOOK_URL): expected http://host:port/path, "
+                "https://host/path or nothing, got a value that is not shown"
+            ),
+        ),
+        (
+            {"LEADPULSE_ALERTS_WEBHOOK_TIMEOUT_SECONDS": "0"},
+            (
+                "alerts.webhook_timeout_seconds (LEADPULSE_ALERTS_WEBHOOK_TIMEOUT_SECONDS): "
+                "expected a whole number of seconds from 1 to 60, got '0'"
+            ),
+        ),
+        (
             {"LEADPULSE_KAFKA_SASL_USERNAME": "ada"},
             (
                 "kafka.security_protocol: expected SASL_…, since kafka.sasl_username is set, "
@@ -306,6 +331,11 @@ def test_file_that_is_no_toml_is_refused_with_the_line() -> None:
         {"LEADPULSE_REDIS": "redis://host/0?pass=hunter2"},
         {"LEADPULSE_REDIS": "hunter2"},
         {"LEADPULSE_KAFKA": "ada:hunter2@host:9092"},
+        {"LEADPULSE_ALERTS_WEBHOOK_SECRET": "hunter2"},
+        {"LEADPULSE_ALERTS_WEBHOOK_URL": "ftp://host/hunter2"},
+        {"LEADPULSE_ALERTS_WEBHOOK_URL": "https://host:99999/hunter2"},
+        {"LEADPULSE_ALERTS_WEBHOOK_URL": "https://ada:hunter2@host/#part"},
+        {"LEADPULSE_ALERTS_WEBHOOK_URL": "https://ada:hunter2@host/hook"},
         {"LEADPULSE_KAFKA_SASL_PASSWORD": "hunter2"},
         {**SASL, "LEADPULSE_KAFKA_SASL_USERNAME": ""},
     ],
@@ -330,6 +360,20 @@ def test_repr_and_shown_url_contain_no_secret() -> None:
     assert "s3same" not in repr(settings)
     assert settings.redis.shown_url == "rediss://host:1/2"
     assert settings.redis.url == "rediss://ada:s3same@host:1/2"
+
+
+def test_webhook_is_shown_without_what_may_be_a_credential() -> None:
+    url = "https://ada:hunter2@hooks.example.com:8443/services/T0/s3same?key=s3same"
+    secret = "s3same-s3same-s3same-s3same"
+    alerts = load(
+        {"LEADPULSE_ALERTS_WEBHOOK_URL": url, "LEADPULSE_ALERTS_WEBHOOK_SECRET": secret}
+    ).alerts
+    assert (alerts.webhook_url, alerts.webhook_secret) == (url, secret)
+    assert alerts.shown_webhook == "https://hooks.example.com:8443"
+    assert "s3same" not in repr(alerts)
+    assert alerts.has_webhook
+    assert not load({}).alerts.has_webhook
+    assert load({}).alerts.shown_webhook == ""
 
 
 def test_client_options_of_a_plain_broker_are_the_servers() -> None:
