@@ -32,7 +32,12 @@ from streams.publishers import SLOTS, Outbox, ScopeView, Snapshot, shown_facts
 
 PREFIX = "leadkpi:v1"
 SCOPES_KEY = f"{PREFIX}:scopes"
+CHANNELS_KEY = f"{PREFIX}:channels"
+"""Of the scopes only the whole and the channels: campaigns may be very many."""
+
 UPDATES_CHANNEL = f"{PREFIX}:updates"
+ALERTS_KEY = f"{PREFIX}:alerts"
+ALERTS_KEY = f"{PREFIX}:alerts"
 
 TIMEOUT_SECONDS = 1.0
 CHECK_SECONDS = 1.0
@@ -44,8 +49,11 @@ VIEWS_PER_PIPELINE = 10
 MINUTE_MS = 60_000
 SHORTEST_TTL_MS = 60 * MINUTE_MS
 MARKER_MS = 60 * MINUTE_MS
+# An hour more than a resolved alert is shown: who shows it takes it away before.
+RESOLVED_TTL_MS = 25 * 60 * MINUTE_MS
 
 # KEYS[1] a hash. ARGV: version, TTL in ms (0: none), the fields as a JSON array (empty: delete).
+# KEYS[2], where given, a sorted set that lists the hash; ARGV[4] its member and ARGV[5] the score.
 # A stored version of another lineage is of topics that were replaced: it says nothing about ours.
 WRITE = f"""
 local function parts(version)
@@ -67,6 +75,8 @@ if #fields > 0 then
   redis.call('HSET', KEYS[1], unpack(fields))
   if tonumber(ARGV[2]) > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 end
+if KEYS[2] and #fields > 0 then redis.call('ZADD', KEYS[2], ARGV[5], ARGV[4]) end
+if KEYS[2] and #fields == 0 then redis.call('ZREM', KEYS[2], ARGV[4]) end
 if #fields > 0 or existed > 0 then
   redis.call('PUBLISH', '{UPDATES_CHANNEL}', KEYS[1])
 end
@@ -90,6 +100,21 @@ def hash_name(slot: str, scope: Scope, basis: str = PERIOD) -> str:
     """
     channel, campaign_id = scope_parts(scope)
     return f"{PREFIX}:{basis}:{slot}:{channel}:{campaign_id}"
+
+
+def series_name(scope: Scope) -> str:
+    """Return the name of the hash of the last hours of the whole or a channel."""
+    return f"{PREFIX}:series:1h:{scope_parts(scope)[0]}"
+
+
+def alert_name(member: str) -> str:
+    """Return the name of the hash of the alert that `rule|channel|campaign` is in the index of alerts."""
+    return f"{PREFIX}:alert:{member.replace('|', ':')}"
+
+
+def alert_hash_name(view: AlertView) -> str:
+    """Return the name of the hash of an alert. Source: contract section 7."""
+    return ":".join((PREFIX, "alert", *view.parts))
 
 
 def member_of(scope: Scope) -> str:
@@ -138,6 +163,19 @@ def fields_of(
 @lru_cache(maxsize=4096)
 def _undefined_json(reasons: tuple[tuple[str, str], ...]) -> str:
     return _ENCODER.encode(dict(reasons)).decode()
+
+
+class _Told(msgspec.Struct):
+    """What is read of a record of leadgen.alerts.v1; `since` is an ISO instant."""
+
+    state: str
+    at: str
+    since: datetime
+    message_en: str
+    message_fr: str
+
+
+_TOLD = msgspec.json.Decoder(_Told)
 
 
 def ttl_ms(window: Window) -> int:
@@ -315,8 +353,7 @@ class RedisHashes:
                 values = view.slots.get(slot)
                 if written is None or values is not written.slots.get(slot):
                     yield self._slot_command(view, slot, values)
-            if (command := self._scope_command(view)) is not None:
-                yield command
+            yield from self._scope_commands(view)
 
     def _known_by_redis(self, view: ScopeView) -> ScopeView | None:
         written = self._written.get(view.subject)
@@ -332,14 +369,19 @@ class RedisHashes:
         )
         return ("EVALSHA", WRITE_SHA, 1, name, view.version, ttl_ms(values.window), fields)
 
-    def _scope_command(self, view: ScopeView) -> Command | None:
-        """Return what keeps a scope listed as long as it has numbers on any basis."""
+    def _scope_commands(self, view: ScopeView) -> Iterator[Command]:
+        """Yield what keeps a scope listed as long as it has numbers on any basis."""
         member = member_of(view.scope)
+        lists = (SCOPES_KEY,) if view.scope.campaign_id is not None else (SCOPES_KEY, CHANNELS_KEY)
         if view.slots:
             updated_ms = max(values.computed_at_ms for values in view.slots.values())
-            return ("ZADD", SCOPES_KEY, "GT", updated_ms // 1000, member)
+            for name in lists:
+                yield ("ZADD", name, "GT", updated_ms // 1000, member)
+            return
         others = (Subject(basis, view.scope) for basis in BASES if basis != view.subject.basis)
-        return None if self._snapshot.has_numbers(others) else ("ZREM", SCOPES_KEY, member)
+        if not self._snapshot.has_numbers(others):
+            for name in lists:
+                yield ("ZREM", name, member)
 
 
 def _epoch(view: ScopeView) -> str:
