@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple, Protocol
 
 from kpis.catalog import derived
 from kpis.facts import PERIOD, Facts, Scope, Subject
 from kpis.histogram import FACT
 from kpis.spans import LIFETIME, ROLLING, TUMBLING
-from kpis.windows import WindowValues
+from kpis.windows import WindowValues, escaped, scope_parts
 
 SLOTS = (*TUMBLING, LIFETIME, *ROLLING, *(f"{kind}@previous" for kind in TUMBLING))
 """The windows of a scope that are shown: the current one of each kind and the one before."""
@@ -34,6 +34,38 @@ class ScopeView(NamedTuple):
         """The scope of its subject."""
         return self.subject.scope
 
+    @property
+    def identity(self) -> Hashable:
+        """What a later view of the same has too."""
+        return self.subject
+
+
+class AlertView(NamedTuple):
+    """The alert of a rule and scope as of one commit of its shard.
+
+    `version` as in `ScopeView`; `value` is that of its last record of leadgen.alerts.v1, None once it
+    is shown no more.
+    """
+
+    shard: int
+    version: str
+    rule: str
+    scope: Scope
+    value: bytes | None
+
+    @property
+    def identity(self) -> Hashable:
+        """What a later view of the same has too."""
+        return ("alert", self.rule, self.scope)
+
+    @property
+    def member(self) -> str:
+        """Rule, channel and campaign as they stand in keys, between bars."""
+        return "|".join((escaped(self.rule), *scope_parts(self.scope)))
+
+
+View = ScopeView | AlertView
+
 
 def shown_facts(values: WindowValues) -> Facts:
     """Return the facts of a window that are single numbers: the derived ones too, no histogram."""
@@ -56,24 +88,24 @@ class Publisher(Protocol):
 
 
 class Outbox:
-    """Views yet to publish: the latest of each subject, so never more than there are subjects."""
+    """Views yet to publish: the latest of each subject and alert, so never more than there are of them."""
 
     def __init__(self) -> None:
-        self._views: dict[Subject, ScopeView] = {}
+        self._views: dict[Hashable, View] = {}
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._views)
 
-    def put(self, view: ScopeView) -> None:
-        """Add a view in place of the earlier one of its subject, whose turn it keeps."""
-        self._views[view.subject] = view
+    def put(self, view: View) -> None:
+        """Add a view in place of the earlier one of the same, whose turn it keeps."""
+        self._views[view.identity] = view
         self._filled.set()
 
-    def take(self, limit: int) -> list[ScopeView]:
+    def take(self, limit: int) -> list[View]:
         """Remove and return at most `limit` views, those that wait longest."""
-        subjects = [subject for subject, _ in zip(self._views, range(limit), strict=False)]
-        views = [self._views.pop(subject) for subject in subjects]
+        first = [identity for identity, _ in zip(self._views, range(limit), strict=False)]
+        views = [self._views.pop(identity) for identity in first]
         if not self._views:
             self._filled.clear()
         return views
@@ -96,13 +128,14 @@ class Outbox:
 
 
 class Snapshot:
-    """The latest committed view of every subject of the open shards.
+    """The latest committed view of every subject and alert of the open shards.
 
-    Written on the event loop; `views` may be called from any thread.
+    Written on the event loop; `views` and `alerts` may be called from any thread.
     """
 
     def __init__(self) -> None:
         self._views: dict[int, dict[Subject, ScopeView]] = {}
+        self._alerts: dict[int, dict[Hashable, AlertView]] = {}
         self._scopes: Counter[int] = Counter()
         self._outboxes: list[Outbox] = []
 
@@ -116,9 +149,19 @@ class Snapshot:
         for outbox in self._outboxes:
             outbox.put(view)
 
+    def replace_alert(self, view: AlertView) -> None:
+        """Put a newly committed alert in place of the earlier one of its rule and scope.
+
+        One that is shown no more stays here as such: it may have to be taken away once more.
+        """
+        self._alerts.setdefault(view.shard, {})[view.identity] = view
+        for outbox in self._outboxes:
+            outbox.put(view)
+
     def drop_shard(self, shard: int) -> None:
         """Forget a shard that was closed: another worker may own it from now on."""
         self._views.pop(shard, None)
+        self._alerts.pop(shard, None)
         self._scopes.pop(shard, None)
         for outbox in self._outboxes:
             outbox.drop_shard(shard)
@@ -126,6 +169,10 @@ class Snapshot:
     def views(self) -> list[ScopeView]:
         """Return the latest view of every subject."""
         return [view for views in list(self._views.values()) for view in list(views.values())]
+
+    def alerts(self) -> list[AlertView]:
+        """Return the latest alert of every rule and scope that had any."""
+        return [view for views in list(self._alerts.values()) for view in list(views.values())]
 
     def has_numbers(self, subjects: Iterable[Subject]) -> bool:
         """Tell whether any of the subjects has a window with facts."""

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from functools import lru_cache
 
 import msgspec
@@ -28,7 +28,15 @@ from kpis.windows import (
     scope_parts,
 )
 from streams.metrics import Metrics
-from streams.publishers import SLOTS, Outbox, ScopeView, Snapshot, shown_facts
+from streams.publishers import (
+    SLOTS,
+    AlertView,
+    Outbox,
+    ScopeView,
+    Snapshot,
+    View,
+    shown_facts,
+)
 
 PREFIX = "leadkpi:v1"
 SCOPES_KEY = f"{PREFIX}:scopes"
@@ -36,7 +44,6 @@ CHANNELS_KEY = f"{PREFIX}:channels"
 """Of the scopes only the whole and the channels: campaigns may be very many."""
 
 UPDATES_CHANNEL = f"{PREFIX}:updates"
-ALERTS_KEY = f"{PREFIX}:alerts"
 ALERTS_KEY = f"{PREFIX}:alerts"
 
 TIMEOUT_SECONDS = 1.0
@@ -51,6 +58,7 @@ SHORTEST_TTL_MS = 60 * MINUTE_MS
 MARKER_MS = 60 * MINUTE_MS
 # An hour more than a resolved alert is shown: who shows it takes it away before.
 RESOLVED_TTL_MS = 25 * 60 * MINUTE_MS
+RESOLVED = "resolved"
 
 # KEYS[1] a hash. ARGV: version, TTL in ms (0: none), the fields as a JSON array (empty: delete).
 # KEYS[2], where given, a sorted set that lists the hash; ARGV[4] its member and ARGV[5] the score.
@@ -112,11 +120,6 @@ def alert_name(member: str) -> str:
     return f"{PREFIX}:alert:{member.replace('|', ':')}"
 
 
-def alert_hash_name(view: AlertView) -> str:
-    """Return the name of the hash of an alert. Source: contract section 7."""
-    return ":".join((PREFIX, "alert", *view.parts))
-
-
 def member_of(scope: Scope) -> str:
     """Return the member of the sorted set `leadkpi:v1:scopes` that stands for `scope`."""
     return "|".join(scope_parts(scope))
@@ -166,16 +169,26 @@ def _undefined_json(reasons: tuple[tuple[str, str], ...]) -> str:
 
 
 class _Told(msgspec.Struct):
-    """What is read of a record of leadgen.alerts.v1; `since` is an ISO instant."""
+    """What of a record of leadgen.alerts.v1 has a field of its own; `since` is an ISO instant."""
 
+    rule: str
     state: str
     at: str
-    since: datetime
+    since: str
     message_en: str
     message_fr: str
 
 
 _TOLD = msgspec.json.Decoder(_Told)
+
+
+def alert_fields(value: bytes, version: str) -> list[str]:
+    """Return the fields of an alert's hash, names and texts in turn; `value` is that of its record."""
+    told = msgspec.to_builtins(_TOLD.decode(value))
+    return [
+        *(text for field in told.items() for text in field),
+        *("record", value.decode(), "_version", version),
+    ]
 
 
 def ttl_ms(window: Window) -> int:
@@ -323,9 +336,11 @@ class RedisHashes:
         await self._client.set(self._marker_name, self._marker, px=MARKER_MS)
         for view in self._snapshot.views():
             self._outbox.put(view)
+        for alert in self._snapshot.alerts():
+            self._outbox.put(alert)
         self._is_known = True
 
-    async def _write(self, views: list[ScopeView]) -> None:
+    async def _write(self, views: list[View]) -> None:
         pipeline = self._client.pipeline(transaction=False)
         for command in self._commands(views):
             pipeline.execute_command(*command)
@@ -340,14 +355,19 @@ class RedisHashes:
         for view in views:
             self._remember(view)
 
-    def _remember(self, view: ScopeView) -> None:
+    def _remember(self, view: View) -> None:
+        if isinstance(view, AlertView):
+            return
         if view.slots:
             self._written[view.subject] = view
         else:
             self._written.pop(view.subject, None)
 
-    def _commands(self, views: Iterable[ScopeView]) -> Iterator[Command]:
+    def _commands(self, views: Iterable[View]) -> Iterator[Command]:
         for view in views:
+            if isinstance(view, AlertView):
+                yield _alert_command(view)
+                continue
             written = self._known_by_redis(view)
             for slot in SLOTS:
                 values = view.slots.get(slot)
@@ -382,6 +402,19 @@ class RedisHashes:
         if not self._snapshot.has_numbers(others):
             for name in lists:
                 yield ("ZREM", name, member)
+
+
+def _alert_command(view: AlertView) -> Command:
+    """Return what writes an alert and lists it, or takes both away."""
+    name, member, value = alert_name(view.member), view.member, view.value
+    write = ("EVALSHA", WRITE_SHA, 2, name, ALERTS_KEY, view.version)
+    if value is None:
+        return (*write, 0, b"[]", member, 0)
+    told = _TOLD.decode(value)
+    since_seconds = int(datetime.fromisoformat(told.since).timestamp())
+    ttl = RESOLVED_TTL_MS if told.state == RESOLVED else 0
+    fields = _ENCODER.encode(alert_fields(value, view.version))
+    return (*write, ttl, fields, member, since_seconds)
 
 
 def _epoch(view: ScopeView) -> str:
