@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import KafkaError
 from faust.types import TP
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from kpis.calendar import Calendar
 from kpis.catalog import Catalog
@@ -28,6 +28,7 @@ from streams.clock import Clock, SystemClock
 from streams.entities import Entities
 from streams.group import faust_app, source
 from streams.intake import Intake
+from streams.live_page import LivePage
 from streams.merge import Merge
 from streams.metrics import Metrics
 from streams.owner import Owner
@@ -111,6 +112,8 @@ class Worker:
         self._started_at = self._clock.monotonic_seconds()
         self._has_warned = False
         self.metrics = Metrics(CollectorRegistry(), version("leadpulse"))
+        # Memory and processor time are the process's, so they are not among the shared metrics.
+        ProcessCollector(registry=self.metrics.registry)
         self._deployment = deployment_of(settings, partitions, self.metrics, self._clock)
         self._topics: Topics = self._deployment.topics
         catalog = Catalog(settings.funnel.stages, settings.cohort.horizon_days)
@@ -129,7 +132,10 @@ class Worker:
             )
         )
         host, port = settings.metrics.host, settings.metrics.port
-        self.endpoint = MetricsEndpoint(self.metrics, host, port, self._problem)
+        self.page = LivePage(settings, self._clock)
+        self.endpoint = MetricsEndpoint(
+            self.metrics, host, port, self._problem, self.page.routes()
+        )
         self._redis = self._redis_publisher(catalog) if settings.redis.is_on else None
         self._watchdog = Watchdog(self._progress, fail_stop)
         self._tasks: list[asyncio.Task[None]] = []
@@ -330,6 +336,7 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set."""
         await self.endpoint.start()
+        log.info("live page url=%s/", self.endpoint.url)
         log.info("metrics url=%s/metrics", self.endpoint.url)
         if self._redis is not None:
             await self._redis.start()
@@ -354,6 +361,7 @@ class Worker:
             task.cancel()
         if self._redis is not None:
             await self._redis.stop()
+        await self.page.stop()
         await self.endpoint.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
