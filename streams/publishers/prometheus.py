@@ -23,6 +23,7 @@ from streams.metrics import Metrics
 from streams.publishers import ScopeView, Snapshot, shown_facts
 
 OTHER = "__other__"
+STOP_SECONDS = 2.0
 WINDOW_LABELS = {
     **{kind: kind for kind in ROLLING},
     "1d": "today",
@@ -263,23 +264,30 @@ def _known_facts(slot: str, ever: Facts, facts: Facts) -> Iterator[tuple[str, in
 
 
 class MetricsEndpoint:
-    """Serves `/metrics` and `/healthz` over HTTP.
+    """Serves `/metrics` and `/healthz` over HTTP, and what else it is given.
 
     Args:
         metrics: Its registry is served, with whatever collectors were registered on it.
         host: The address to listen on.
         port: The port; 0 takes a free one.
         problem: Returns what stands still, or None while all is well; asked by `/healthz`.
+        routes: What is served besides; whose answers do not end is to end them before `stop`.
     """
 
     def __init__(
-        self, metrics: Metrics, host: str, port: int, problem: Callable[[], str | None]
+        self,
+        metrics: Metrics,
+        host: str,
+        port: int,
+        problem: Callable[[], str | None],
+        routes: Iterable[web.RouteDef] = (),
     ) -> None:
         self._registry = metrics.registry
         self._up = metrics.publisher_up.labels("prometheus")
         self._host = host
         self._port = port
         self._problem = problem
+        self._routes = tuple(routes)
         self._runner: web.AppRunner | None = None
         # Slow scrapes wait for each other instead of sharing the one interpreter.
         self._rendering = asyncio.Lock()
@@ -298,7 +306,8 @@ class MetricsEndpoint:
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
-        runner = web.AppRunner(app, access_log=None)
+        app.add_routes(self._routes)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()
