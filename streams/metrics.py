@@ -84,6 +84,7 @@ class Metrics:
         self.webhook_deliveries = counter(
             "webhook_deliveries_total", "Alerts posted, by what came of it.", "outcome"
         )
+        self.alerts = counter("alerts_total", "Alerts that fired or resolved.", "rule", "state")
         self.scopes = gauge("scopes", "Scopes with numbers in the shards of this worker.")
         self.scopes_overflow = counter(
             "scopes_overflow_total", "Campaign scopes left out because of limits.scopes."

@@ -13,6 +13,7 @@ class Tally:
         self._rejects: Counter[str] = Counter()
         self._remarks: Counter[str] = Counter()
         self._revisions: Counter[str] = Counter()
+        self._alerts: Counter[tuple[str, str]] = Counter()
         self._overflow = 0
         self._cost_reported_ms: dict[str, int] = {}
         self.parked = 0
@@ -34,6 +35,10 @@ class Tally:
     def revised(self, cause: str) -> None:
         """Count a revision in the ledger."""
         self._revisions[cause] += 1
+
+    def alerted(self, rule: str, state: str) -> None:
+        """Count an alert that fired or resolved."""
+        self._alerts[rule, state] += 1
 
     def overflowed(self) -> None:
         """Count a campaign scope that is not kept."""
@@ -62,6 +67,8 @@ class Tally:
             metrics.remarks.labels(remark).inc(amount)
         for cause, amount in self._revisions.items():
             metrics.revisions.labels(cause).inc(amount)
+        for (rule, state), amount in self._alerts.items():
+            metrics.alerts.labels(rule, state).inc(amount)
         for channel, reported_ms in self._cost_reported_ms.items():
             # Rows of a channel lie in several shards: the newest of all counts.
             newest_ms = max(reported_ms, metrics.cost_reported_ms.get(channel, 0))

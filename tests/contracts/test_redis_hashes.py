@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,8 +19,9 @@ from kpis.catalog import Surroundings
 from kpis.facts import COHORT, OVERALL, Scope
 from kpis.money import MICROS
 from streams.metrics import Metrics
-from streams.publishers import SLOTS, ScopeView, Snapshot
+from streams.publishers import SLOTS, AlertView, ScopeView, Snapshot
 from streams.publishers.redis_hashes import (
+    ALERTS_KEY,
     SCOPES_KEY,
     UPDATES_CHANNEL,
     VIEWS_PER_PIPELINE,
@@ -30,7 +32,7 @@ from streams.publishers.redis_hashes import (
     scope_of_member,
 )
 from tests.parts.redis_server import RedisServer
-from tests.streams.publishers.views import CAMPAIGN, CATALOG, NOON_MS, version, view
+from tests.streams.publishers.views import CAMPAIGN, CATALOG, NOON_MS, alert_view, version, view
 
 HOUR_MS = 3_600_000
 DAY = hash_name("1d", CAMPAIGN)
@@ -83,6 +85,17 @@ class Target:
         for shown in views:
             async with Worker(self.new_client()) as worker:
                 worker.snapshot.replace(shown)
+
+    async def alert(self, *views: AlertView) -> None:
+        """Let a worker of its own write the alerts, one after the other."""
+        for shown in views:
+            async with Worker(self.new_client()) as worker:
+                worker.snapshot.replace_alert(shown)
+
+    async def alerts(self) -> dict[str, float]:
+        """Return the members of the index of alerts with their scores."""
+        listed = await self.answer(self.client.zrange(ALERTS_KEY, 0, -1, withscores=True))
+        return {member.decode(): score for member, score in listed}
 
     async def fields(self, name: str) -> dict[str, str]:
         """Return the fields of a hash."""
@@ -449,6 +462,105 @@ async def test_many_scopes_are_all_written(target: Target) -> None:
 
 def test_a_pipeline_does_not_hold_the_loop_for_long() -> None:
     assert VIEWS_PER_PIPELINE * len(SLOTS) <= 200
+
+
+# ----------------------------------------------------------------------------- alerts
+
+ALERT = "leadkpi:v1:alert:cpl_spike:google_ads:c-42"
+SINCE = datetime(2026, 3, 29, 11, 58, 30, tzinfo=UTC).timestamp()
+
+
+async def test_an_alert_has_a_hash_of_its_record_and_is_listed_since_when_it_fires(
+    target: Target,
+) -> None:
+    fired = alert_view("fired")
+
+    await target.alert(fired)
+
+    assert fired.value is not None
+    assert await target.fields(ALERT) == {
+        "rule": "cpl_spike",
+        "state": "fired",
+        "at": "2026-03-29T12:00:00Z",
+        "since": "2026-03-29T11:58:30Z",
+        "message_en": "Leads cost too much",
+        "message_fr": "Les leads coûtent trop cher",
+        "record": fired.value.decode(),
+        "_version": "10.1.5f3a",
+    }
+    assert await target.alerts() == {"cpl_spike|google_ads|c-42": SINCE}
+    assert await target.answer(target.client.pttl(ALERT)) == -1
+
+
+async def test_parts_of_an_alert_s_name_are_encoded_and_the_whole_is_all(target: Target) -> None:
+    await target.alert(
+        alert_view("fired", OVERALL), alert_view("fired", Scope("seo", "a|b:é"), rule="my rule")
+    )
+
+    members = ["cpl_spike|_all|_all", "my%20rule|seo|a%7Cb:%C3%A9"]
+    assert sorted(await target.alerts()) == members
+    assert await target.fields("leadkpi:v1:alert:my%20rule:seo:a%7Cb:%C3%A9")
+
+
+async def test_a_resolved_alert_is_still_listed_and_expires_after_a_day_by_itself(
+    target: Target,
+) -> None:
+    await target.alert(alert_view("fired"), alert_view("resolved", at=version(11)))
+
+    assert (await target.fields(ALERT))["state"] == "resolved"
+    assert await target.alerts() == {"cpl_spike|google_ads|c-42": SINCE}
+    left_ms = await target.answer(target.client.pttl(ALERT))
+    assert 24 * HOUR_MS < left_ms <= 25 * HOUR_MS
+
+
+async def test_an_alert_that_is_shown_no_more_leaves_no_trace(target: Target) -> None:
+    await target.alert(alert_view("resolved"), alert_view(None, at=version(11)))
+
+    assert await target.answer(target.client.exists(ALERT, ALERTS_KEY)) == 0
+
+
+async def test_an_older_version_of_an_alert_changes_nothing(target: Target) -> None:
+    await target.alert(
+        alert_view("fired", at=version(11)),
+        alert_view("resolved", at=version(10), since="2026-03-28T11:58:30Z"),
+        alert_view(None, at=version(10, epoch=9)),
+    )
+
+    assert (await target.fields(ALERT))["state"] == "fired"
+    assert await target.alerts() == {"cpl_spike|google_ads|c-42": SINCE}
+
+
+async def test_an_alert_is_told_on_the_channel_of_updates(target: Target) -> None:
+    async with target.client.pubsub() as listener:
+        await listener.subscribe(UPDATES_CHANNEL)
+        await target.alert(alert_view("fired"))
+        told: list[bytes] = []
+
+        async def is_told() -> bool:
+            message = await listener.get_message(ignore_subscribe_messages=True)
+            if message is not None:
+                told.append(message["data"])
+            return bool(told)
+
+        await eventually(is_told)
+    assert told == [ALERT.encode()]
+
+
+async def test_alerts_are_written_again_when_redis_has_forgotten_them(target: Target) -> None:
+    async def is_clean() -> bool:
+        has_gone = "cpl_spike|seo|gone" not in await target.alerts()
+        return has_gone and await target.has(ALERT)
+
+    async with Worker(target.new_client()) as worker:
+        worker.snapshot.replace_alert(alert_view("fired"))
+        worker.snapshot.replace_alert(alert_view("fired", Scope("seo", "gone")))
+        await eventually(lambda: target.has(ALERT))
+        worker.snapshot.replace_alert(alert_view(None, Scope("seo", "gone"), at=version(11)))
+        await eventually(is_clean)
+        await target.client.flushdb()
+        # As an older state that came back would list it.
+        await target.answer(target.client.zadd(ALERTS_KEY, {"cpl_spike|seo|gone": 1}))
+        await eventually(is_clean)
 
 
 # ----------------------------------------------------------------------------- outages, real only

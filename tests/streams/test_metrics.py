@@ -27,6 +27,7 @@ def test_every_operations_metric_of_the_contract_is_there() -> None:
         "leadkpi_shards",
         "leadkpi_publisher_up",
         "leadkpi_webhook_deliveries_total",
+        "leadkpi_alerts_total",
         "leadkpi_scopes",
         "leadkpi_scopes_overflow_total",
         "leadkpi_cost_last_reported_timestamp_seconds",
@@ -41,6 +42,7 @@ def test_labels_are_those_of_the_contract() -> None:
     metrics.events.labels(topic="clicks", outcome="accepted").inc(3)
     metrics.rejects.labels(reason="bad_time").inc()
     metrics.revisions.labels(cause="late_event").inc()
+    metrics.alerts.labels(rule="cpl_spike", state="fired").inc()
     metrics.lag_records.labels(topic="clicks", partition="0").set(5)
     metrics.publisher_up.labels(publisher="redis").set(1)
     metrics.cost_last_reported.labels(channel="google_ads").set(7)

@@ -3,7 +3,7 @@ import asyncio
 from kpis.catalog import Surroundings
 from kpis.facts import COHORT, OVERALL, PERIOD, Scope, Subject
 from streams.publishers import SLOTS, Snapshot, shown_facts
-from tests.streams.publishers.views import CAMPAIGN, values, version, view
+from tests.streams.publishers.views import CAMPAIGN, alert_view, values, version, view
 
 
 def test_the_slots_are_those_of_the_contract() -> None:
@@ -107,3 +107,24 @@ async def test_waiting_ends_in_time_without_a_view() -> None:
     await outbox.wait(0.01)
 
     assert outbox.take(10) == []
+
+
+def test_alerts_are_kept_beside_the_numbers_of_their_scope_and_leave_with_their_shard() -> None:
+    snapshot = Snapshot()
+    outbox = snapshot.subscribe()
+    shown, fired, other = (
+        view({"1d": {"clicks": 1}}),
+        alert_view("fired"),
+        alert_view("fired", shard=1),
+    )
+    resolved = alert_view("resolved", at=version(11))
+    snapshot.replace(shown)
+    for alert in (fired, resolved, other._replace(rule="cost_missing")):
+        snapshot.replace_alert(alert)
+
+    assert snapshot.views() == [shown]
+    assert snapshot.alerts() == [resolved, other._replace(rule="cost_missing")]
+    assert len(snapshot) == 1
+    snapshot.drop_shard(1)
+    assert snapshot.alerts() == [resolved]
+    assert outbox.take(10) == [shown, resolved]

@@ -1,5 +1,6 @@
 """Builders of what merge hands to the publishers."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -10,7 +11,7 @@ from kpis.facts import OVERALL, PERIOD, Facts, Scope, Subject
 from kpis.retention import Buckets, Retention
 from kpis.spans import Spans
 from kpis.windows import WindowValues
-from streams.publishers import ScopeView
+from streams.publishers import AlertView, ScopeView
 
 CATALOG = Catalog(("visitor", "lead", "mql", "sql", "customer"))
 NOON_MS = int(datetime(2026, 3, 29, 12, tzinfo=UTC).timestamp()) * 1000
@@ -72,3 +73,26 @@ def view(
             for slot, facts in slots.items()
         },
     )
+
+
+def alert_view(
+    state: str | None,
+    scope: Scope = CAMPAIGN,
+    *,
+    rule: str = "cpl_spike",
+    shard: int = 0,
+    at: str = version(10),
+    since: str = "2026-03-29T11:58:30Z",
+) -> AlertView:
+    """Return the alert of a scope in a state, committed at version `at`; None: it is shown no more."""
+    value = {
+        "version": 1,
+        "rule": rule,
+        "state": state,
+        "at": "2026-03-29T12:00:00Z",
+        "since": since,
+        "message_en": "Leads cost too much",
+        "message_fr": "Les leads coûtent trop cher",
+    }
+    encoded = None if state is None else json.dumps(value, ensure_ascii=False).encode()
+    return AlertView(shard, at, rule, scope, encoded)
