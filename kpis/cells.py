@@ -6,7 +6,7 @@ from typing import Final
 from kpis.facts import Facts, add
 from kpis.packing import pack, unpack
 from kpis.retention import LIFETIME_BUCKET, Grain
-from kpis.spans import DAYS, GRAIN_OF, STORED, Cell, Spans, Window
+from kpis.spans import DAYS, GRAIN_OF, HOURS, STORED, Cell, Spans, Window
 from kpis.visitors import AVAILABLE, Sketch
 
 __all__ = ["VISITORS", "Cell", "Cells"]
@@ -174,6 +174,9 @@ class Cells:
         return unpack(found) if isinstance(found, bytes) else found.copy()
 
     def _sum(self, window: Window) -> "_Sum":
+        if window.kind == HOURS:
+            # Asked for once an hour: kept up to date, each would be in the way of every fact to come.
+            return self._summed(window)
         grain = GRAIN_OF[window.kind]
         total = self._sums.get(grain, {}).get(window)
         if total is None:

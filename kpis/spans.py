@@ -16,6 +16,8 @@ LIFETIME: Final = "lifetime"
 KINDS: Final = (*TUMBLING, LIFETIME, *ROLLING)
 DAYS: Final = "days"
 """The kind of any run of whole days: never published, only summed."""
+HOURS: Final = "hours"
+"""The kind of any run of whole local hours: never published, only summed."""
 
 GRAIN_OF: Final[Mapping[str, Grain]] = MappingProxyType(
     {
@@ -26,6 +28,7 @@ GRAIN_OF: Final[Mapping[str, Grain]] = MappingProxyType(
         "1w": Grain.DAY,
         "1mo": Grain.DAY,
         DAYS: Grain.DAY,
+        HOURS: Grain.HOUR,
         LIFETIME: Grain.LIFETIME,
         "last_1h": Grain.MINUTE,
         "last_6h": Grain.HOUR,
