@@ -160,6 +160,36 @@ def window_text(window: Window, calendar: Calendar) -> str:
     return f"{window.kind}:{text}"
 
 
+def time_of(text: str, where: str, calendar: Calendar, *, is_end: bool = False) -> int:
+    """Return the minute of a local date or time, or of one with an offset.
+
+    A date is its first minute; as an end, the minute after its last.
+
+    Raises:
+        Problem: about `where`, if it is none, or the local clock shows it twice or never.
+    """
+    expected = "a date or time of the years 2000 to 2100 such as 2026-11-01 or 2026-11-01T10:00"
+    try:
+        told = datetime.fromisoformat(text.strip())
+    except ValueError:
+        told = None
+    shapes = (_DATE, _TIME)
+    is_shaped = any(shape.fullmatch(text.strip().replace(" ", "T")) for shape in shapes)
+    if told is None or not is_shaped or not _YEARS[0] <= told.year <= _YEARS[1]:
+        raise Problem(where, expected, f"{text!r:.80}")
+    if _DATE.fullmatch(text.strip()):
+        start = calendar.minute_of(told.date())
+        return calendar.day_end(start) if is_end else start
+    if told.tzinfo is not None:
+        return (told - _EPOCH) // timedelta(minutes=1)
+    found = _instants(told, calendar)
+    if len(found) != 1:
+        times = "never" if not found else "twice"
+        got = f"{text!r:.80}, which clocks in {calendar.zone} show {times}"
+        raise Problem(where, "a time that occurs once", got, "add an offset such as +01:00")
+    return found[0]
+
+
 def _minute_of(kind: str, start: str, text: str, calendar: Calendar) -> int:
     shape, example = _SHAPES[kind]
     expected = f"a window of the years 2000 to 2100 such as {example}"

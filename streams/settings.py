@@ -4,12 +4,13 @@ import difflib
 import re
 import ssl
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from zoneinfo import ZoneInfo
 
+from kpis.alert_rules import CLICK_TO_LEAD, DEFAULT_RULES, Rule, RuleError, rules_of
 from kpis.calendar import HOUR_MINUTES, MINUTE_MS
 from kpis.fields import CHANNELS, PERSONAL, Rules
 from kpis.retention import Retention as RetentionRule
@@ -321,6 +322,24 @@ class Settings:
             keep.day_days * _DAY_MINUTES,
         )
 
+    def alert_rules(self) -> tuple[Rule, ...]:
+        """Return the rules of alerts, read from their file if one is named; also those switched off.
+
+        Raises:
+            SettingsError: if the file cannot be read, or a rule in it is not what it may be.
+        """
+        if not self.alerts.rules:
+            return DEFAULT_RULES
+        try:
+            found = rules_of(_table_of(Path(self.alerts.rules), "alerts.rules"), self.alerts.rules)
+        except RuleError as error:
+            where, _, rest = str(error).partition(": expected ")
+            expected, _, got = rest.partition(", got ")
+            raise SettingsError(where, expected, got) from None
+        for rule in found:
+            _check_rule(rule, self.alerts.rules, self.funnel.stages)
+        return found
+
     def rules(self) -> Rules:
         """Return what decides whether an event is accepted, and as what."""
         return Rules(
@@ -362,6 +381,8 @@ def load(environ: Mapping[str, str], path: Path | None = None) -> Settings:
         section, _, of_section = name.partition(".")
         found = given.get((section, of_section))
         raise SettingsError(_where(name, found), expected, got)
+    # Read for their errors: they are told before anything starts.
+    settings.alert_rules()
     return settings
 
 
@@ -370,17 +391,35 @@ def _from_file(environ: Mapping[str, str], path: Path | None) -> Keys:
     file = named or FILE
     if named is None and not file.exists():
         return {}
+    table = _table_of(file, NAMES_FILE if path is None and named else "")
+    return dict(_of_table(table, str(file)))
+
+
+def _table_of(file: Path, named_by: str) -> dict[str, Any]:
+    """Return what is in a TOML file; `named_by` says who named it, if anybody did."""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         got = error.strerror or type(error).__name__
-        where = f"{file} ({NAMES_FILE})" if path is None and named else str(file)
+        where = f"{file} ({named_by})" if named_by else str(file)
         raise SettingsError(where, "a file to read", got) from error
     except UnicodeDecodeError as error:
         raise SettingsError(str(file), "UTF-8 text", f"byte {error.start} that is none") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(str(file), "TOML", str(error)) from error
-    return dict(_of_table(table, str(file)))
+
+
+def _check_rule(rule: Rule, file: str, stages: tuple[str, ...]) -> None:
+    """Refuse what a rule names that there cannot be: it would watch in vain."""
+    for channel in rule.channels:
+        if not re.fullmatch(CHANNEL, channel):
+            where, expected = f"{file}: {rule.name}.channels", "channels of a-z, 0-9, _, -"
+            raise SettingsError(where, expected, f"{channel!r:.80}")
+    # There are conversions into the stages after `lead` only.
+    known = (CLICK_TO_LEAD, *stages[stages.index("lead") + 1 :])
+    if rule.stage not in known:
+        where, expected = f"{file}: {rule.name}.stage", f"one of {', '.join(known)}"
+        raise SettingsError(where, expected, f"{rule.stage!r:.80}", _nearest(rule.stage, known))
 
 
 def _of_table(table: dict[str, Any], file: str) -> Iterator[tuple[tuple[str, str], Given]]:
@@ -477,9 +516,14 @@ def _known(section: str, name: str, file: str) -> tuple[str, str]:
 
 
 def _refuse_unknown(kind: str, name: str, known: list[str], where: str) -> NoReturn:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    todo = f"did you mean {nearest[0]}?" if nearest else ""
-    raise SettingsError(where, f"a {kind} that LeadPulse knows", f"{name:.80}", todo)
+    raise SettingsError(
+        where, f"a {kind} that LeadPulse knows", f"{name:.80}", _nearest(name, known)
+    )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {found[0]}?" if found else ""
 
 
 def _section(section: str, given: Keys) -> Any:

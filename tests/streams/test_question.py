@@ -1,3 +1,4 @@
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,7 +10,7 @@ from kpis.fields import Rules
 from kpis.retention import Buckets, Retention
 from kpis.spans import LIFETIME_WINDOW, TUMBLING, Spans
 from streams.problems import Problem
-from streams.question import kpi_of, scope_of, scope_text, window_of, window_text
+from streams.question import kpi_of, scope_of, scope_text, time_of, window_of, window_text
 
 PARIS = ZoneInfo("Europe/Paris")
 SPANS = Spans(Buckets(Calendar(PARIS), Retention()))
@@ -192,3 +193,39 @@ def test_kpi_that_a_scope_has_not_is_told_what_to_do(
     assert line.startswith("KPI: expected ")
     assert f"got {text!r}" in line
     assert todo in line
+
+
+@pytest.mark.parametrize(
+    ("text", "is_end", "utc"),
+    [
+        ("2026-03-28", False, "2026-03-27T23:00Z"),
+        ("2026-03-29", True, "2026-03-29T22:00Z"),
+        ("2026-03-29T10:00", False, "2026-03-29T08:00Z"),
+        (" 2026-03-29 10:00 ", True, "2026-03-29T08:00Z"),
+        ("2026-03-29T02:30Z", False, "2026-03-29T02:30Z"),
+        ("2026-10-25T02:30+01:00", False, "2026-10-25T01:30Z"),
+    ],
+)
+def test_time_is_a_local_date_or_time_or_one_with_an_offset(
+    text: str, utc: str, *, is_end: bool
+) -> None:
+    expected = int(datetime.fromisoformat(utc).timestamp()) // 60
+    assert time_of(text, "--from", Calendar(ZoneInfo("Europe/Paris")), is_end=is_end) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("yesterday", "--from: expected a date or time of the years 2000 to 2100 such as"),
+        ("", "--from: expected a date or time"),
+        ("2026-02-30", "--from: expected a date or time"),
+        ("20261101", "--from: expected a date or time"),
+        ("1999-01-01", "--from: expected a date or time"),
+        ("2026-03-29T02:30", "--from: expected a time that occurs once, got '2026-03-29T02:30', "),
+        ("2026-10-25T02:30", "which clocks in Europe/Paris show twice; add an offset such as"),
+    ],
+)
+def test_what_is_no_time_is_refused(text: str, fault: str) -> None:
+    with pytest.raises(Problem) as caught:
+        time_of(text, "--from", Calendar(ZoneInfo("Europe/Paris")))
+    assert fault in str(caught.value)

@@ -1,10 +1,12 @@
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpis.alert_rules import _KEYS, DEFAULT_RULES, KINDS
 from kpis.fields import CHANNELS
 from streams.settings import Settings, SettingsError, load
 
@@ -360,6 +362,83 @@ def test_repr_and_shown_url_contain_no_secret() -> None:
     assert "s3same" not in repr(settings)
     assert settings.redis.shown_url == "rediss://host:1/2"
     assert settings.redis.url == "rediss://ada:s3same@host:1/2"
+
+
+def test_without_a_file_the_default_rules_watch() -> None:
+    assert load({}).alert_rules() == DEFAULT_RULES
+
+
+def test_example_of_a_rules_file_is_the_default_rules_with_every_key() -> None:
+    example = Path(__file__).parents[2] / "deploy" / "alerts.toml"
+    tables = tomllib.loads(example.read_text(encoding="utf-8"))
+    environ = {"LEADPULSE_ALERTS_RULES": str(example)}
+    assert load(environ).alert_rules() == DEFAULT_RULES
+    assert list(tables) == list(KINDS)
+    for kind, table in tables.items():
+        assert set(table) == _KEYS[kind], kind
+
+
+def rules_error(toml: str) -> str:
+    Path("alerts.toml").write_text(toml, encoding="utf-8")
+    return error_of({"LEADPULSE_ALERTS_RULES": "alerts.toml"})
+
+
+def test_examples_of_rules_of_ones_own_are_accepted() -> None:
+    example = Path(__file__).parents[2] / "deploy" / "alerts.toml"
+    own = example.read_text(encoding="utf-8").partition("# Rules of your own")[2]
+    lines = [line.removeprefix("#").strip() for line in own.splitlines()[1:]]
+    Path("alerts.toml").write_text("\n".join(lines), encoding="utf-8")
+
+    rules = load({"LEADPULSE_ALERTS_RULES": "alerts.toml"}).alert_rules()
+    assert [rule.name for rule in rules] == [*KINDS, "brand_is_cheap", "fewer_qualified"]
+    assert rules[-2].campaigns == ("brand-search",)
+    assert (rules[-1].kind, rules[-1].stage) == ("conversion_drop", "mql")
+
+
+@pytest.mark.parametrize(
+    ("toml", "line"),
+    [
+        (
+            "[cpl_spike]\np_valu = 0.01",
+            "alerts.toml: cpl_spike: expected a key of cpl_spike: baseline_leads, ",
+        ),
+        ("[cpl_spike]\np_valu = 0.01", "got 'p_valu'; did you mean p_value?"),
+        (
+            "[cpl_spike]\np_value = 2",
+            "alerts.toml: cpl_spike.p_value: expected a number from 1e-12 to 0.5, got 2",
+        ),
+        (
+            "[cpl_spikes]\nratio = 2",
+            "alerts.toml: cpl_spikes: expected kind to be one of cpl_spike, ",
+        ),
+        ("[cpl_spikes]\nratio = 2", "got 'cpl_spikes'; did you mean cpl_spike?"),
+        (
+            '[cpl_spike]\nchannels = ["Google Ads"]',
+            (
+                "alerts.toml: cpl_spike.channels: expected channels of a-z, 0-9, _, -, "
+                "got 'Google Ads'"
+            ),
+        ),
+        (
+            '[conversion_drop]\nstage = "mqll"',
+            (
+                "alerts.toml: conversion_drop.stage: expected one of click_to_lead, mql, sql, "
+                "customer, got 'mqll'; did you mean mql?"
+            ),
+        ),
+        ("[cpl_spike]\nratio = ", "alerts.toml: expected TOML, got Invalid value (at line 2"),
+        ("ratio = 1", "alerts.toml: ratio: expected a table, got 1"),
+    ],
+)
+def test_wrong_rule_is_named_with_file_table_and_key(toml: str, line: str) -> None:
+    assert line in rules_error(toml)
+
+
+def test_rules_file_that_is_not_there_is_named_with_its_setting() -> None:
+    line = error_of({"LEADPULSE_ALERTS_RULES": "gone.toml"})
+    assert line == (
+        "gone.toml (alerts.rules): expected a file to read, got No such file or directory"
+    )
 
 
 def test_webhook_is_shown_without_what_may_be_a_credential() -> None:
