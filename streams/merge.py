@@ -22,6 +22,7 @@ from kpis.windows import Record, WindowValues, for_ledger, key_of, record
 from streams.books import Books
 from streams.closing import ENTRY, Closing, Status
 from streams.figures import Figures
+from streams.hours import Hours
 from streams.messages import Delta, Reported, TargetTold, decode_envelope, decode_merge_item
 from streams.outbox import Outbox
 from streams.publishers import ScopeView
@@ -66,6 +67,7 @@ class Merge:
         self._figures = Figures(
             self._books, self._rows, self._spans, catalog, settings, context.deployment.horizon_ms
         )
+        self._hours = Hours(self._books, self._figures, self._spans)
         self.positions: dict[str, int] = {}
         self.version: Callable[[int], str] = str
         self._marks = Marks()
@@ -344,7 +346,8 @@ class Merge:
         self._put_rolling(subject, view, outbox)
         self._views[subject] = view
         position = self.positions.get(self._deltas, 0)
-        self._ready.append(ScopeView(self._shard, self.version(position), subject, view))
+        hours = self._hours.of(subject, settled, self._minute())
+        self._ready.append(ScopeView(self._shard, self.version(position), subject, view, hours))
 
     def _settle(self, subject: Subject, window: Window, outbox: Outbox) -> WindowValues | None:
         """Write the record of a tumbling window or lifetime, also to the ledger if it is time."""

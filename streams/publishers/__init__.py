@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Hashable, Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Hashable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 from kpis.catalog import derived
 from kpis.facts import PERIOD, Facts, Scope, Subject
@@ -17,17 +18,40 @@ SLOTS = (*TUMBLING, LIFETIME, *ROLLING, *(f"{kind}@previous" for kind in TUMBLIN
 _HISTOGRAM = f"{FACT}."
 
 
+SHOWN_HOURS: Final = 50
+"""So many hours, the running one among them, are shown of the whole and of each channel."""
+
+
+class Hour(NamedTuple):
+    """What happened in an hour, on the period basis; `cost_micros` is None where it is missing."""
+
+    start_minute: int
+    impressions: int
+    clicks: int
+    cost_micros: int | None
+    leads: int
+    sales: int
+    new_customers: int
+    revenue_net_micros: int
+
+
+NO_HOURS: Final[Mapping[int, Hour]] = MappingProxyType({})
+
+
 class ScopeView(NamedTuple):
     """All shown windows of a scope on one basis as of one commit of its shard.
 
     `version` is "position.epoch.lineage" of that commit: with an equal lineage a greater
-    (position, epoch) is newer. A slot that is missing has no facts.
+    (position, epoch) is newer. A slot that is missing has no facts. `hours` are the last ones by
+    their first minutes, the oldest first; those without facts are missing, and campaigns and the
+    cohort basis have none.
     """
 
     shard: int
     version: str
     subject: Subject
     slots: dict[str, WindowValues]
+    hours: Mapping[int, Hour] = NO_HOURS
 
     @property
     def scope(self) -> Scope:

@@ -29,8 +29,10 @@ from kpis.windows import (
 )
 from streams.metrics import Metrics
 from streams.publishers import (
+    SHOWN_HOURS,
     SLOTS,
     AlertView,
+    Hour,
     Outbox,
     ScopeView,
     Snapshot,
@@ -56,6 +58,7 @@ VIEWS_PER_PIPELINE = 10
 MINUTE_MS = 60_000
 SHORTEST_TTL_MS = 60 * MINUTE_MS
 MARKER_MS = 60 * MINUTE_MS
+SERIES_TTL_MS = 2 * SHOWN_HOURS * 60 * MINUTE_MS
 # An hour more than a resolved alert is shown: who shows it takes it away before.
 RESOLVED_TTL_MS = 25 * 60 * MINUTE_MS
 RESOLVED = "resolved"
@@ -166,6 +169,34 @@ def fields_of(
 @lru_cache(maxsize=4096)
 def _undefined_json(reasons: tuple[tuple[str, str], ...]) -> str:
     return _ENCODER.encode(dict(reasons)).decode()
+
+
+def series_fields(hours: Iterable[Hour], version: str, zone: tzinfo) -> str:
+    """Return the fields of the hash of the last hours as a JSON array, names and texts in turn.
+
+    A name is the hour's start as in keys, a text the JSON array [start in ms, impressions, clicks,
+    cost or null where it is missing, leads, sales, new customers, net revenue].
+    """
+    fields = [_hour_fields(hour, zone) for hour in hours]
+    if fields:
+        fields.append(_ENCODER.encode(("_version", version)).decode()[1:-1])
+    return f"[{','.join(fields)}]"
+
+
+@lru_cache(maxsize=8192)
+def _hour_fields(hour: Hour, zone: tzinfo) -> str:
+    cost, revenue = hour.cost_micros, hour.revenue_net_micros
+    numbers = (
+        hour.start_minute * MINUTE_MS,
+        hour.impressions,
+        hour.clicks,
+        "null" if cost is None else decimal_text(cost),
+        hour.leads,
+        hour.sales,
+        hour.new_customers,
+        decimal_text(revenue),
+    )
+    return f'"{minute_text(hour.start_minute, zone)}","[{",".join(map(str, numbers))}]"'
 
 
 class _Told(msgspec.Struct):
@@ -373,6 +404,8 @@ class RedisHashes:
                 values = view.slots.get(slot)
                 if written is None or values is not written.slots.get(slot):
                     yield self._slot_command(view, slot, values)
+            if _has_series(view) and (written is None or view.hours is not written.hours):
+                yield self._series_command(view)
             yield from self._scope_commands(view)
 
     def _known_by_redis(self, view: ScopeView) -> ScopeView | None:
@@ -388,6 +421,11 @@ class RedisHashes:
             fields_of(values, view.version, self._catalog, self._zone, self._currency)
         )
         return ("EVALSHA", WRITE_SHA, 1, name, view.version, ttl_ms(values.window), fields)
+
+    def _series_command(self, view: ScopeView) -> Command:
+        fields = series_fields(view.hours.values(), view.version, self._zone)
+        name = series_name(view.scope)
+        return ("EVALSHA", WRITE_SHA, 1, name, view.version, SERIES_TTL_MS, fields)
 
     def _scope_commands(self, view: ScopeView) -> Iterator[Command]:
         """Yield what keeps a scope listed as long as it has numbers on any basis."""
@@ -415,6 +453,10 @@ def _alert_command(view: AlertView) -> Command:
     ttl = RESOLVED_TTL_MS if told.state == RESOLVED else 0
     fields = _ENCODER.encode(alert_fields(value, view.version))
     return (*write, ttl, fields, member, since_seconds)
+
+
+def _has_series(view: ScopeView) -> bool:
+    return view.subject.basis == PERIOD and view.scope.campaign_id is None
 
 
 def _epoch(view: ScopeView) -> str:
