@@ -19,9 +19,10 @@ from kpis.catalog import Surroundings
 from kpis.facts import COHORT, OVERALL, Scope
 from kpis.money import MICROS
 from streams.metrics import Metrics
-from streams.publishers import SLOTS, AlertView, ScopeView, Snapshot
+from streams.publishers import SLOTS, AlertView, Hour, ScopeView, Snapshot
 from streams.publishers.redis_hashes import (
     ALERTS_KEY,
+    CHANNELS_KEY,
     SCOPES_KEY,
     UPDATES_CHANNEL,
     VIEWS_PER_PIPELINE,
@@ -32,7 +33,15 @@ from streams.publishers.redis_hashes import (
     scope_of_member,
 )
 from tests.parts.redis_server import RedisServer
-from tests.streams.publishers.views import CAMPAIGN, CATALOG, NOON_MS, alert_view, version, view
+from tests.streams.publishers.views import (
+    CAMPAIGN,
+    CATALOG,
+    NOON,
+    NOON_MS,
+    alert_view,
+    version,
+    view,
+)
 
 HOUR_MS = 3_600_000
 DAY = hash_name("1d", CAMPAIGN)
@@ -462,6 +471,99 @@ async def test_many_scopes_are_all_written(target: Target) -> None:
 
 def test_a_pipeline_does_not_hold_the_loop_for_long() -> None:
     assert VIEWS_PER_PIPELINE * len(SLOTS) <= 200
+
+
+# ----------------------------------------------------------------------------- hours
+
+SEO = Scope("seo", None)
+SERIES = "leadkpi:v1:series:1h:seo"
+
+
+def hours_view(*clicks: int | None, scope: Scope = SEO, at: str = version(10)) -> ScopeView:
+    """Return a view with the clicks of the hours before noon, the last one last."""
+    first = NOON - 60 * len(clicks)
+    starts = (first + 60 * number for number in range(len(clicks)))
+    hours = {
+        start: Hour(start, 10, count, None, 0, 0, 0, 0)
+        for start, count in zip(starts, clicks, strict=True)
+        if count is not None
+    }
+    return view({"1d": {"clicks": 3}}, scope, at=at)._replace(hours=hours)
+
+
+async def test_hours_are_arrays_by_their_local_starts(target: Target) -> None:
+    before_summer = NOON - 12 * 60
+    hours = {
+        before_summer: Hour(before_summer, 100, 3, 6_500_000, 2, 1, 1, 40 * MICROS),
+        NOON: Hour(NOON, 7, 1, None, 0, 0, 0, -2 * MICROS),
+    }
+    await target.publish(view({"1d": {"clicks": 3}}, SEO)._replace(hours=hours))
+
+    assert await target.fields(SERIES) == {
+        "2026-03-29T01:00:00+01:00": f"[{NOON_MS - 12 * HOUR_MS},100,3,6.5,2,1,1,40.0]",
+        "2026-03-29T14:00:00+02:00": f"[{NOON_MS},7,1,null,0,0,0,-2.0]",
+        "_version": version(10),
+    }
+    left_ms = await target.answer(target.client.pttl(SERIES))
+    assert 99 * HOUR_MS < left_ms <= 100 * HOUR_MS
+
+
+async def test_the_whole_has_hours_too_and_campaigns_and_cohorts_have_none(target: Target) -> None:
+    await target.publish(
+        hours_view(1, scope=OVERALL),
+        view({"1d": {"clicks": 3}}),
+        view({"1d": {"leads": 3}}, SEO, basis=COHORT),
+    )
+
+    names = await target.answer(target.client.keys("leadkpi:v1:series:*"))
+    assert names == [b"leadkpi:v1:series:1h:_all"]
+
+
+async def test_hours_that_are_no_longer_shown_leave_redis(target: Target) -> None:
+    await target.publish(hours_view(1, 2, 3), hours_view(None, None, 4, at=version(11)))
+    assert len(await target.fields(SERIES)) == 2
+
+    await target.publish(hours_view(at=version(12)))
+    assert await target.lacks(SERIES)
+
+
+async def test_hours_of_an_older_version_are_refused(target: Target) -> None:
+    await target.publish(hours_view(1, 2, at=version(10, 2)), hours_view(9, at=version(10, 1)))
+
+    assert len(await target.fields(SERIES)) == 3
+
+
+async def test_hours_are_written_again_only_if_they_changed_or_redis_forgot_them(
+    target: Target,
+) -> None:
+    first = hours_view(1, 2)
+
+    async def is_at(name: str, at: str) -> bool:
+        return (await target.fields(name)).get("_version") == at
+
+    async with Worker(target.new_client()) as worker:
+        worker.snapshot.replace(first)
+        await eventually(lambda: is_at(SERIES, version(10)))
+        later = hours_view(at=version(11))._replace(hours=first.hours)
+        worker.snapshot.replace(later)
+        await eventually(lambda: is_at(hash_name("1d", SEO), version(11)))
+        assert await is_at(SERIES, version(10))
+        await target.client.flushall()
+        await eventually(lambda: is_at(SERIES, version(11)))
+
+
+async def test_channels_are_listed_apart_from_campaigns(target: Target) -> None:
+    async def listed() -> list[bytes]:
+        found: list[bytes] = await target.answer(target.client.zrange(CHANNELS_KEY, 0, -1))
+        return found
+
+    await target.publish(
+        hours_view(1), view({"1d": {"clicks": 3}}, OVERALL), view({"1d": {"clicks": 3}})
+    )
+    assert await listed() == [b"_all|_all", b"seo|_all"]
+
+    await target.publish(view({}, SEO, at=version(11)))
+    assert await listed() == [b"_all|_all"]
 
 
 # ----------------------------------------------------------------------------- alerts

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from streams.merge import Merge
 from streams.messages import Deltas, Envelope, Reported, TargetTold, encode
 from streams.metrics import Metrics
 from streams.outbox import Outbox, packed
+from streams.publishers import Hour
 from streams.settings import Settings, load
 from streams.stages import Context
 from streams.tables import Table, tables_of
@@ -56,6 +58,7 @@ class MergeShard:
         self.written: list[tuple[bytes, bytes | None]] = []
         self.ledger: list[dict[str, Any]] = []
         self.views: dict[Subject, dict[str, WindowValues]] = {}
+        self._hours: dict[Subject, Mapping[int, Hour]] = {}
         self.until_ms: int | None = 0
         self.newest = now_ms // MINUTE_MS
         self._offset = 0
@@ -78,6 +81,7 @@ class MergeShard:
     def restart(self) -> None:
         """Go on as a new owner does, from what was committed."""
         self.views = {}
+        self._hours = {}
         self._open()
 
     # ------------------------------------------------------------------------- telling
@@ -166,6 +170,7 @@ class MergeShard:
                 self._take(topic, record.key or b"", record.value)
         for view in self.merge.take_views():
             self.views[view.subject] = view.slots
+            self._hours[view.subject] = view.hours
 
     def _take(self, topic: str, key: bytes, value: bytes | None) -> None:
         if topic == TOPICS.kpis:
@@ -216,3 +221,7 @@ class MergeShard:
     def slots(self, scope: Scope = BRAND, basis: str = PERIOD) -> dict[str, WindowValues]:
         """Return the view of a scope that was published last."""
         return self.views.get(Subject(basis, scope), {})
+
+    def hours(self, scope: Scope, basis: str = PERIOD) -> Mapping[int, Hour]:
+        """Return the last hours of a scope that were published last."""
+        return self._hours.get(Subject(basis, scope), {})
