@@ -14,7 +14,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 RUN := .venv/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts format lint types imports check test integration storm bench docs demo clean
+.PHONY: help setup parts format lint types imports check test integration storm bench docs dashboards demo clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s%s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ bench: parts  ## measure against plain Faust; ARGS="--json FILE"
 
 docs: setup  ## write the tables of KPIs that the documents show
 	@$(RUN)python -m tests.generated
+
+dashboards: setup  ## write Grafana's dashboards from their code
+	@$(RUN)python deploy/grafana/dashboards.py
 
 demo: .venv/.demo  ## broker, Redis, worker and traffic in one go; ARGS="--seconds 30 --plain"
 	@$(RUN)leadpulse demo $(ARGS)
