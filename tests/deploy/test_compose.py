@@ -42,7 +42,7 @@ def ports(service: Service) -> Iterator[tuple[str, range, int]]:
         yield address, range(int(first), int(last or first) + 1), int(container)
 
 
-def test_compose_file_follows_the_compose_specification():
+def test_compose_file_follows_the_compose_specification() -> None:
     done = run_tool(
         CHECK_JSONSCHEMA, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE
     )
@@ -50,7 +50,7 @@ def test_compose_file_follows_the_compose_specification():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_everything_that_the_issue_asks_for_is_there():
+def test_everything_that_the_issue_asks_for_is_there() -> None:
     assert {"kafka", "redis", "prometheus", "alertmanager", "grafana", "simulator"} <= set(NAMES)
     assert services()["worker"]["deploy"]["replicas"] == 2
     assert [name for name, service in services().items() if service.get("profiles")] == [
@@ -58,7 +58,7 @@ def test_everything_that_the_issue_asks_for_is_there():
     ]
 
 
-def test_every_open_port_is_open_to_this_machine_only_and_to_one_service():
+def test_every_open_port_is_open_to_this_machine_only_and_to_one_service() -> None:
     taken = [
         (port, name)
         for name, service in services().items()
@@ -72,7 +72,7 @@ def test_every_open_port_is_open_to_this_machine_only_and_to_one_service():
     assert not any("network_mode" in service for service in services().values())
 
 
-def test_there_is_a_port_for_every_worker():
+def test_there_is_a_port_for_every_worker() -> None:
     worker = services()["worker"]
 
     [(_, of_host, of_container)] = ports(worker)
@@ -83,7 +83,7 @@ def test_there_is_a_port_for_every_worker():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_service_is_confined(name):
+def test_service_is_confined(name: str) -> None:
     service = services()[name]
 
     assert service["cap_drop"] == ["ALL"]
@@ -98,19 +98,19 @@ def test_service_is_confined(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_image_is_pinned_to_one_release(name):
+def test_image_is_pinned_to_one_release(name: str) -> None:
     image, _, tag = services()[name]["image"].rpartition(":")
 
     assert image
     assert re.match(r"v?\d+\.\d+\.\d+", tag), tag
 
 
-def test_kafka_is_the_one_that_the_tests_run_on():
+def test_kafka_is_the_one_that_the_tests_run_on() -> None:
     assert services()["kafka"]["image"] == f"apache/kafka:{kafka_version()}"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_service_waits_only_for_what_can_come_about(name):
+def test_service_waits_only_for_what_can_come_about(name: str) -> None:
     for needed, how in services()[name].get("depends_on", {}).items():
         other = services()[needed]
         if how["condition"] == "service_healthy":
@@ -122,7 +122,7 @@ def test_service_waits_only_for_what_can_come_about(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_service_that_runs_on_is_watched_and_comes_back(name):
+def test_service_that_runs_on_is_watched_and_comes_back(name: str) -> None:
     service = services()[name]
     if name == "topics":
         assert service["restart"] == "on-failure:5"
@@ -132,7 +132,7 @@ def test_service_that_runs_on_is_watched_and_comes_back(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_mount_is_of_the_repository_and_there(name):
+def test_mount_is_of_the_repository_and_there(name: str) -> None:
     for mount in mounts(services()[name]):
         if not mount.is_of_host:
             assert mount.source in compose()["volumes"]
@@ -143,7 +143,7 @@ def test_mount_is_of_the_repository_and_there(name):
         assert path.exists(), mount
 
 
-def test_no_secret_stands_in_the_file():
+def test_no_secret_stands_in_the_file() -> None:
     for name, variable, value in environments():
         if re.search("SECRET|PASSWORD|TOKEN|KEY", variable):
             assert value == "", f"{name}: {variable}"
@@ -151,7 +151,7 @@ def test_no_secret_stands_in_the_file():
 
 
 @pytest.mark.parametrize("name", ["topics", "worker", "simulator"])
-def test_settings_are_accepted(name):
+def test_settings_are_accepted(name: str) -> None:
     service = services()[name]
     assert service["image"].startswith(BUILT_HERE)
 
@@ -165,7 +165,7 @@ def test_settings_are_accepted(name):
     assert urlsplit(settings.redis.url).hostname in services()
 
 
-def test_settings_that_a_user_makes_reach_every_program():
+def test_settings_that_a_user_makes_reach_every_program() -> None:
     chosen = {"LEADPULSE_CURRENCY": "CHF", "LEADPULSE_TIME_ZONE": "Europe/Zurich"}
 
     for name in ("topics", "worker", "simulator"):
@@ -173,7 +173,7 @@ def test_settings_that_a_user_makes_reach_every_program():
         assert (settings.currency, str(settings.time_zone)) == ("CHF", "Europe/Zurich")
 
 
-def test_rules_of_alerts_are_where_the_worker_looks_for_them():
+def test_rules_of_alerts_are_where_the_worker_looks_for_them() -> None:
     worker = services()["worker"]
 
     assert on_host(worker, worker["environment"]["LEADPULSE_ALERTS_RULES"]).is_file()
@@ -204,7 +204,7 @@ def addresses(found: object) -> Iterator[str]:
             yield from addresses(inner)
 
 
-def test_prometheus_accepts_its_files():
+def test_prometheus_accepts_its_files() -> None:
     done = subprocess.run(
         ["promtool", "check", "config", prometheus_file()],
         capture_output=True,
@@ -215,14 +215,14 @@ def test_prometheus_accepts_its_files():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_prometheus_finds_workers_and_alertmanager_by_the_names_of_services():
+def test_prometheus_finds_workers_and_alertmanager_by_the_names_of_services() -> None:
     named = set(addresses(yaml.safe_load(prometheus_file().read_text())))
 
     assert {"worker:9464", "alertmanager:9093"} <= named
     assert {address.rpartition(":")[0] for address in named} <= {*NAMES, "localhost", "127.0.0.1"}
 
 
-def test_alertmanager_accepts_its_file():
+def test_alertmanager_accepts_its_file() -> None:
     alertmanager = services()["alertmanager"]
     file = on_host(alertmanager, flags(alertmanager)["--config.file"])
 
@@ -233,7 +233,7 @@ def test_alertmanager_accepts_its_file():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_grafana_finds_dashboards_and_prometheus_where_they_are():
+def test_grafana_finds_dashboards_and_prometheus_where_they_are() -> None:
     grafana = services()["grafana"]
     provisioning = on_host(grafana, "/etc/grafana/provisioning")
 
@@ -252,7 +252,7 @@ def test_grafana_finds_dashboards_and_prometheus_where_they_are():
     assert list(on_host(grafana, provider["options"]["path"]).glob("*.json"))
 
 
-def test_grafana_has_no_account_with_a_known_password():
+def test_grafana_has_no_account_with_a_known_password() -> None:
     settings = services()["grafana"]["environment"]
 
     assert settings["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
