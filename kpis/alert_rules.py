@@ -67,7 +67,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         silent_minutes: After so long without anything to judge by a firing alert resolves.
         is_strict: Also guard against looking every minute and against an uncertain baseline; see
             kpis/verdicts.py.
-        stage: `conversion_drop` watches click_to_lead or the step into this stage.
+        step: `conversion_drop` watches click_to_lead or the step between two stages, `lead.mql`.
         elapsed: `pacing_behind` waits for this share of the target's period.
         kpis: `pacing_behind` watches targets of these KPIs and facts; empty: all but cost.
     """
@@ -91,7 +91,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     update_minutes: int = 60
     silent_minutes: int = 1440
     is_strict: bool = True
-    stage: str = CLICK_TO_LEAD
+    step: str = CLICK_TO_LEAD
     elapsed: float = 0.2
     kpis: tuple[str, ...] = ()
 
@@ -202,7 +202,7 @@ _KEYS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         SPEND_STOPPED: _COMMON | {"ratio", "resolve_ratio"},
         LEADS_STOPPED: _COMMON | _CHANCES,
         COST_MISSING: _COMMON | {"coverage", "baseline_leads"},
-        CONVERSION_DROP: _COMMON | _CHANCES | {"ratio", "resolve_ratio", "stage"},
+        CONVERSION_DROP: _COMMON | _CHANCES | {"ratio", "resolve_ratio", "step"},
         PACING_BEHIND: _COMMON | {"ratio", "resolve_ratio", "elapsed", "kpis"},
     }
 )
@@ -284,11 +284,21 @@ def _value(kind: str, key: str, value: object, where: str) -> object:
             return _texts(place, value, LEVELS)
         case "channels" | "campaigns" | "kpis":
             return _texts(place, value, None)
-        case "stage":
-            return value if isinstance(value, str) and value else _refuse(place, "a stage", value)
+        case "step":
+            return _step(place, value)
         case "enabled" | "is_strict":
             return value if isinstance(value, bool) else _refuse(place, "true or false", value)
     return _number(place, key, value)
+
+
+def _step(place: str, value: object) -> str:
+    expected = f"{CLICK_TO_LEAD} or two stages, lead.mql"
+    if not isinstance(value, str):
+        _refuse(place, expected, value)
+    earlier, point, later = value.partition(".")
+    if value != CLICK_TO_LEAD and not (earlier and point and later):
+        _refuse(place, expected, value)
+    return value
 
 
 def _texts(place: str, value: object, known: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from kpis.alert_rules import Rule
+from kpis.calendar import DAY_MINUTES, HOUR_MINUTES, MINUTE_MS
 from kpis.facts import Facts, Scope
+from kpis.money import MICROS
 from kpis.spans import Window
 
 FIRES: Final = "fires"
@@ -27,6 +29,13 @@ FIRED: Final = "fired"
 UPDATED: Final = "updated"
 RESOLVED: Final = "resolved"
 State = Literal["fired", "updated", "resolved"]
+
+_WIDEST_GAP_MINUTES: Final = 3
+"""Evaluations so far apart still count as running: a busy worker may miss a minute or two."""
+_JUDGED_EACH_MINUTES: Final = 15
+"""How often a firing standing notes that it is still judged: to write each minute would be dear."""
+_LONGEST_MINUTES: Final = DAY_MINUTES + HOUR_MINUTES
+"""A window reaches back at most so far: what resolved before need not be remembered."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -112,6 +121,10 @@ class Standing(Struct, array_like=True, omit_defaults=True):
     resolved_ms: int = 0
 
 
+QUIET: Final = Standing()
+"""Where everything stands that nothing is to be remembered of."""
+
+
 class Alert(Struct, frozen=True, kw_only=True):
     """Something to tell: an incident began, changed or is over.
 
@@ -129,12 +142,125 @@ class Alert(Struct, frozen=True, kw_only=True):
 def step(standing: Standing, finding: Finding, now_ms: int) -> tuple[Standing, Alert | None]:
     """Return where a rule and scope stand after a finding, and what to tell; None: nothing.
 
-    A minute is taken in once: a second finding of it changes nothing.
+    The same standing comes back, not only an equal one, while there is nothing to remember. A minute
+    that was taken in changes nothing the second time.
     """
-    raise NotImplementedError
+    if finding.minute <= standing.evaluated_minute:
+        return standing, None
+    if standing.is_firing:
+        return _firing(standing, finding, now_ms)
+    return _quiet(standing, finding, now_ms)
+
+
+def gone(
+    standing: Standing, name: str, scope: Scope, minute: int, now_ms: int
+) -> tuple[Standing, Alert | None]:
+    """Return what is to be told of a standing whose rule or scope is no longer looked at."""
+    if not standing.is_firing:
+        return QUIET, None
+    window = Window(standing.told_window, minute, minute + 1)
+    rule = Rule(name=name, kind="")
+    finding = Finding(rule=rule, scope=scope, minute=minute, window=window, condition=SILENT)
+    return _tell(standing, finding, RESOLVED, now_ms)
 
 
 def alert_id(rule: str, scope: Scope, since_ms: int, state: str, number: int) -> str:
     """Return the id of a record, 16 hex digits; equal for equal parts only."""
     parts = msgspec.json.encode((rule, *scope, since_ms, state, number))
     return hashlib.blake2b(parts, digest_size=8).hexdigest()
+
+
+# ----------------------------------------------------------------------------- phases
+
+
+def _quiet(standing: Standing, finding: Finding, now_ms: int) -> tuple[Standing, Alert | None]:
+    rule = finding.rule
+    rested_ms = now_ms - standing.resolved_ms
+    if finding.condition != FIRES or rested_ms < rule.cooldown_minutes * MINUTE_MS:
+        is_past = rested_ms >= max(rule.cooldown_minutes, _LONGEST_MINUTES) * MINUTE_MS
+        return QUIET if is_past else _without_streak(standing), None
+    following = _with_streak(standing, finding, now_ms)
+    if following.streak < rule.evaluations:
+        return following, None
+    begun = Standing(is_firing=True, evaluated_minute=finding.minute, since_ms=following.streak_ms)
+    return _tell(begun, finding, FIRED, now_ms)
+
+
+def _firing(standing: Standing, finding: Finding, now_ms: int) -> tuple[Standing, Alert | None]:
+    rule, minute = finding.rule, finding.minute
+    if finding.condition == WELL:
+        following = _with_streak(standing, finding, now_ms)
+        if following.streak < rule.evaluations:
+            return following, None
+        return _tell(following, finding, RESOLVED, now_ms)
+    if finding.condition == SILENT:
+        if minute - standing.judged_minute >= rule.silent_minutes:
+            return _tell(standing, finding, RESOLVED, now_ms)
+        return _without_streak(standing), None
+    standing = _without_streak(standing)
+    if minute - standing.judged_minute >= _JUDGED_EACH_MINUTES:
+        standing = msgspec.structs.replace(standing, judged_minute=minute)
+    if finding.condition == FIRES and _is_news(standing, finding, now_ms):
+        return _tell(standing, finding, UPDATED, now_ms)
+    return standing, None
+
+
+def _with_streak(standing: Standing, finding: Finding, now_ms: int) -> Standing:
+    """Count one more evaluation running; after a gap the first."""
+    gap = finding.minute - standing.evaluated_minute
+    is_running = standing.streak > 0 and gap <= _WIDEST_GAP_MINUTES
+    return msgspec.structs.replace(
+        standing,
+        streak=standing.streak + 1 if is_running else 1,
+        streak_ms=standing.streak_ms if is_running else now_ms,
+        evaluated_minute=finding.minute,
+        judged_minute=finding.minute,
+    )
+
+
+def _without_streak(standing: Standing) -> Standing:
+    if not standing.streak:
+        return standing
+    return msgspec.structs.replace(standing, streak=0, streak_ms=0)
+
+
+def _is_news(standing: Standing, finding: Finding, now_ms: int) -> bool:
+    """Tell whether an incident has changed enough, and long enough after the last record."""
+    if now_ms - standing.told_ms < finding.rule.update_minutes * MINUTE_MS:
+        return False
+    told, ratio = standing.told_ratio, _ratio_micros(finding)
+    if finding.window.kind != standing.told_window or min(told, ratio) < 0 <= max(told, ratio):
+        return True
+    return abs(ratio - told) * 4 >= told > 0
+
+
+def _tell(
+    standing: Standing, finding: Finding, state: State, now_ms: int
+) -> tuple[Standing, Alert]:
+    number = standing.number + 1
+    name = finding.rule.name
+    alert = Alert(
+        id=alert_id(name, finding.scope, standing.since_ms, state, number),
+        state=state,
+        finding=finding,
+        at_ms=now_ms,
+        since_ms=standing.since_ms,
+        number=number,
+    )
+    if state == RESOLVED:
+        return Standing(evaluated_minute=finding.minute, resolved_ms=now_ms), alert
+    told = msgspec.structs.replace(
+        standing,
+        evaluated_minute=finding.minute,
+        judged_minute=finding.minute,
+        told_ms=now_ms,
+        number=number,
+        told_window=finding.window.kind,
+        told_ratio=_ratio_micros(finding),
+    )
+    return told, alert
+
+
+def _ratio_micros(finding: Finding) -> int:
+    ratio = finding.evidence.ratio
+    return -1 if ratio is None else round(ratio * MICROS)
