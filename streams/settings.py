@@ -6,6 +6,7 @@ import ssl
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from zoneinfo import ZoneInfo
@@ -415,11 +416,12 @@ def _check_rule(rule: Rule, file: str, stages: tuple[str, ...]) -> None:
         if not re.fullmatch(CHANNEL, channel):
             where, expected = f"{file}: {rule.name}.channels", "channels of a-z, 0-9, _, -"
             raise SettingsError(where, expected, f"{channel!r:.80}")
-    # There are conversions into the stages after `lead` only.
-    known = (CLICK_TO_LEAD, *stages[stages.index("lead") + 1 :])
-    if rule.stage not in known:
-        where, expected = f"{file}: {rule.name}.stage", f"one of {', '.join(known)}"
-        raise SettingsError(where, expected, f"{rule.stage!r:.80}", _nearest(rule.stage, known))
+    # Source: contract, section 5, stage_conversion: neighbours from `lead` on.
+    steps = pairwise(stages[stages.index("lead") :])
+    known = (CLICK_TO_LEAD, *(f"{earlier}.{later}" for earlier, later in steps))
+    if rule.step not in known:
+        where, expected = f"{file}: {rule.name}.step", f"one of {', '.join(known)}"
+        raise SettingsError(where, expected, f"{rule.step!r:.80}", _nearest(rule.step, known))
 
 
 def _of_table(table: dict[str, Any], file: str) -> Iterator[tuple[tuple[str, str], Given]]:

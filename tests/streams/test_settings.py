@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpis.alert_rules import _KEYS, DEFAULT_RULES, KINDS
+from kpis.alert_rules import DEFAULT_RULES, KINDS, keys_of
 from kpis.fields import CHANNELS
 from streams.settings import Settings, SettingsError, load
 
@@ -375,7 +375,7 @@ def test_example_of_a_rules_file_is_the_default_rules_with_every_key() -> None:
     assert load(environ).alert_rules() == DEFAULT_RULES
     assert list(tables) == list(KINDS)
     for kind, table in tables.items():
-        assert set(table) == _KEYS[kind], kind
+        assert set(table) == keys_of(kind), kind
 
 
 def rules_error(toml: str) -> str:
@@ -392,7 +392,7 @@ def test_examples_of_rules_of_ones_own_are_accepted() -> None:
     rules = load({"LEADPULSE_ALERTS_RULES": "alerts.toml"}).alert_rules()
     assert [rule.name for rule in rules] == [*KINDS, "brand_is_cheap", "fewer_qualified"]
     assert rules[-2].campaigns == ("brand-search",)
-    assert (rules[-1].kind, rules[-1].stage) == ("conversion_drop", "mql")
+    assert (rules[-1].kind, rules[-1].step) == ("conversion_drop", "lead.mql")
 
 
 @pytest.mark.parametrize(
@@ -420,13 +420,13 @@ def test_examples_of_rules_of_ones_own_are_accepted() -> None:
             ),
         ),
         (
-            '[conversion_drop]\nstage = "mqll"',
+            '[conversion_drop]\nstep = "lead.mqll"',
             (
-                "alerts.toml: conversion_drop.stage: expected one of click_to_lead, mql, sql, "
-                "customer, got 'mqll'; did you mean mql?"
+                "alerts.toml: conversion_drop.step: expected one of click_to_lead, lead.mql, "
+                "mql.sql, sql.customer, got 'lead.mqll'; did you mean lead.mql?"
             ),
         ),
-        ("[cpl_spike]\nratio = ", "alerts.toml: expected TOML, got Invalid value (at line 2"),
+        ("[cpl_spike]\nratio = yes", "alerts.toml: expected TOML, got Invalid value (at line 2"),
         ("ratio = 1", "alerts.toml: ratio: expected a table, got 1"),
     ],
 )
