@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from kpis.cells import VISITORS
@@ -41,7 +41,10 @@ class History:
         while cells:
             subject, by_grain = cells.popitem()
             if subject.basis == PERIOD:
-                self._series[subject] = _Series(self._of_each_time(by_grain))
+                series = _Series(self._of_each_time(dict(by_grain)))
+                if not series.minutes:
+                    continue
+                self._series[subject] = series
                 if subject.scope.channel is not None:
                     self._channels.add(subject.scope.channel)
 
@@ -75,7 +78,12 @@ class History:
         found = () if series is None else series.minutes
         return {self._calendar.day_start(minute) for minute in found if minute <= self.minute}
 
-    def busy_minutes(self, subject: Subject, start: int, end: int) -> Iterable[int]:
+    def ends(self, subject: Subject) -> tuple[int, int]:
+        """Return the first and the last minute that a subject of `subjects` has facts of."""
+        minutes = self._series[subject].minutes
+        return minutes[0], minutes[-1]
+
+    def busy_minutes(self, subject: Subject, start: int, end: int) -> Sequence[int]:
         """Return the minutes of [start, end) in which a subject had facts, in order."""
         series = self._series.get(subject)
         return () if series is None else series.between(start, end)

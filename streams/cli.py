@@ -369,6 +369,82 @@ def kpis(config: Path | None, markdown: bool) -> None:  # noqa: FBT001 - click c
         _print_kpis(console(), catalog.kpis)
 
 
+@main.group(cls=OneLineErrors, invoke_without_command=True)
+@kafka_option
+@click.option("--json", "as_json", is_flag=True, help="The records as a JSON array.")
+@click.pass_context
+def alerts(ctx: click.Context, kafka: str | None, as_json: bool) -> None:  # noqa: FBT001
+    r"""List the alerts that fire now, and those that were resolved in the last 24 hours.
+
+    Reads leadgen.alerts.v1. The messages are French where LANG is, else English.
+
+    \b
+    Examples:
+      leadpulse alerts
+      leadpulse alerts --json
+      leadpulse alerts rules
+      leadpulse alerts test cpl_spike --from 2026-11-01
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    settings = _settings(ctx.obj, kafka)
+    from streams import alert_list
+    from streams.top import console
+
+    if as_json:
+        click.echo(alert_list.run_json(settings))
+    else:
+        alert_list.run(settings, console(), os.environ)
+
+
+@alerts.command(name="rules")
+@click.pass_obj
+def alert_rules(config: Path | None) -> None:
+    r"""List the rules in force with their thresholds.
+
+    \b
+    Example:
+      LEADPULSE_ALERTS_RULES=alerts.toml leadpulse alerts rules
+    """
+    settings = _settings(config)
+    from streams.alert_list import rule_lines
+    from streams.top import console
+
+    screen = console()
+    for line in rule_lines(settings.alert_rules()):
+        screen.print(line, soft_wrap=not screen.is_terminal, highlight=False)
+
+
+@alerts.command(name="test")
+@kafka_option
+@click.argument("rule")
+@click.option("--from", "since", required=True, metavar="TIME", help="Where to begin.")
+@click.option("--to", "until", metavar="TIME", help="Where to end.  [default: now]")
+@click.option("--scope", metavar="SCOPE", help="Only this one.  [default: all the rule looks at]")
+@click.pass_obj
+def alert_test(config: Path | None, /, kafka: str | None, **asked: Any) -> None:
+    r"""Run a rule over past windows and say when it would have fired.
+
+    Reads the input topics from the beginning and looks at every minute of the time asked, as the
+    worker does. It knows what arrived late. Writes nothing and tells nobody.
+
+    \b
+    RULE    a name that `leadpulse alerts rules` lists
+    TIME    a local date or time: 2026-11-01, 2026-11-01T10:00
+    SCOPE   all, a channel (google_ads) or a campaign (google_ads/brand-search)
+
+    \b
+    Examples:
+      leadpulse alerts test cpl_spike --from 2026-11-01
+      leadpulse alerts test leads_stopped --from 2026-11-17T08:00 --to 2026-11-18 --scope google_ads
+    """
+    settings = _settings(config, kafka)
+    from streams.alert_trial import Asked, run
+    from streams.top import console
+
+    run(settings, Asked(**asked), console(), os.environ)
+
+
 @main.command()
 @kafka_option
 @click.pass_obj
@@ -394,6 +470,7 @@ def verify(config: Path | None, kafka: str | None) -> None:
 @click.option("--plain", is_flag=True, help="No live table: lines of text, for logs and pipes.")
 @click.option("--rate", type=click.FloatRange(0.01, 1e6), default=500.0, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--no-open", is_flag=True, help="Do not open the live page in a browser.")
 @click.pass_obj
 def demo(
     config: Path | None,
@@ -401,8 +478,11 @@ def demo(
     plain: bool,  # noqa: FBT001 - click calls by name
     rate: float,
     seed: int,
+    no_open: bool,  # noqa: FBT001 - click calls by name
 ) -> None:
-    r"""Run everything in one go: broker and Redis in memory, worker, simulated traffic, live table.
+    r"""Run everything in one go: broker and Redis in memory, worker, simulated traffic, live page.
+
+    On a desktop the page opens in the browser; the terminal shows a live table.
 
     \b
     Examples:
@@ -412,7 +492,8 @@ def demo(
     settings = _settings(config)
     from streams.demo import run
 
-    sys.exit(run(settings, seconds=seconds, plain=plain, rate=rate, seed=seed))
+    status = run(settings, seconds=seconds, plain=plain, rate=rate, seed=seed, opens=not no_open)
+    sys.exit(status)
 
 
 def _settings(config: Path | None, kafka: str | None = None) -> "Settings":
