@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from kpis import visitors
 from kpis.calendar import MINUTE_MS, Calendar
+from kpis.cloud_events import Headers
 from kpis.contributions import Contribution, Place
 from kpis.coverage import CostReports
 from kpis.events import (
@@ -179,13 +180,19 @@ class Fold:
         self._known: _Base | None = None
 
     def add(
-        self, topic: str, partition: int, offset: int, value: bytes | None, timestamp_ms: int
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        value: bytes | None,
+        timestamp_ms: int,
+        headers: Headers = (),
     ) -> None:
         """Take one record; `topic` is the short name."""
         self._records += 1
         self._known = None
         try:
-            reading = read(topic, value, timestamp_ms, self._rules)
+            reading = read(topic, value, timestamp_ms, self._rules, headers)
         except Refused as refused:
             self._refused.append(Reject(topic, partition, offset, refused.reason))
             return

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from kpis.calendar import MINUTE_MS
 from kpis.clicks import click_contribution
+from kpis.cloud_events import Headers
 from kpis.coverage import CostReports
 from kpis.events import (
     UNATTRIBUTED,
@@ -168,11 +169,17 @@ class LeftOuts:
         self._single: list[Item] = []
 
     def add(
-        self, topic: str, partition: int, offset: int, value: bytes | None, timestamp_ms: int
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        value: bytes | None,
+        timestamp_ms: int,
+        headers: Headers = (),
     ) -> None:
         """Take one record; `topic` is the short name. What is refused is told by its reject."""
         try:
-            reading = read(topic, value, timestamp_ms, self._rules)
+            reading = read(topic, value, timestamp_ms, self._rules, headers)
         except (Refused, Ignored):
             return
         event = reading.event

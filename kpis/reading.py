@@ -9,6 +9,7 @@ import json
 import re
 from typing import Final, NamedTuple
 
+from kpis.cloud_events import Headers, flat
 from kpis.events import TOPICS, Envelope, Event, reported_ms_of
 from kpis.fields import (
     LONGEST_EVENT_ID,
@@ -63,7 +64,13 @@ class Reading(NamedTuple):
     unknown_fields: int
 
 
-def read(topic: str, value: bytes | None, timestamp_ms: int, rules: Rules) -> Reading:
+def read(
+    topic: str,
+    value: bytes | None,
+    timestamp_ms: int,
+    rules: Rules,
+    headers: Headers = (),
+) -> Reading:
     """Return the event that a record's value is.
 
     Args:
@@ -72,6 +79,7 @@ def read(topic: str, value: bytes | None, timestamp_ms: int, rules: Rules) -> Re
         timestamp_ms: The record's own timestamp; negative if it has none, then no event is in the
             future.
         rules: The settings that decide what is accepted.
+        headers: The record's headers: they tell whether it is a CloudEvent.
 
     Raises:
         Refused: for everything in contract section 8 that can be told from the record alone.
@@ -86,7 +94,7 @@ def read(topic: str, value: bytes | None, timestamp_ms: int, rules: Rules) -> Re
         members = json_object(value)
     except MalformedError as error:
         raise Refused(reason="malformed", field=None, message=str(error)) from None
-    fields = Fields(members, rules)
+    fields = Fields(flat(members, headers), rules)
     try:
         return _reading(topic, fields, timestamp_ms, value)
     except Refused as refused:

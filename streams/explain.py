@@ -265,7 +265,9 @@ class _Search:
 
         def take(_: TopicPartition, record: Any) -> None:
             try:
-                event = read(_TARGETS, record.value, record.timestamp, self._rules).event
+                event = read(
+                    _TARGETS, record.value, record.timestamp, self._rules, record.headers
+                ).event
             except (Refused, Ignored):
                 return
             if isinstance(event, TargetSet | TargetRemoved):
@@ -306,7 +308,8 @@ class _Search:
                 rejects.take(record)
             else:
                 short = names[tp.topic]
-                counter.add(short, tp.partition, record.offset, record.value, record.timestamp)
+                place = (short, tp.partition, record.offset)
+                counter.add(*place, record.value, record.timestamp, record.headers)
 
         deleted = await self._read_all(self._places([*names, self._topics.rejects]), take)
         window = Window(question.window.kind, view.start_minute, view.end_minute)

@@ -1,8 +1,10 @@
 """Stage 1: checks every record, counts volume events, and forwards the others to their entity."""
 
+from operator import attrgetter
 from typing import Any, Final
 
 from kpis.calendar import MINUTE_MS
+from kpis.cloud_events import is_cloud_event
 from kpis.contributions import Place
 from kpis.events import (
     OTHER_CHANNEL,
@@ -26,6 +28,7 @@ from streams.transport import Chunk, Record, Watermark
 ACCEPTED: Final = "accepted"
 IGNORED: Final = "ignored"
 _VOLUME: Final = ("impressions", "clicks")
+_HEADERS: Final = attrgetter("headers")
 
 
 class Intake:
@@ -89,6 +92,13 @@ class Intake:
         self, short: str, chunk: Chunk, records: list[Record], bound_ms: int
     ) -> None:
         """Count what the counter knows how to, and read the others until one of them teaches it more."""
+        if any(map(_HEADERS, records)):
+            # What a header says of a record cannot be told from its value.
+            clouds = [record for record in records if is_cloud_event(record.headers)]
+            for record in clouds:
+                self._read(short, chunk, record)
+            if clouds:
+                records = [record for record in records if not is_cloud_event(record.headers)]
         counter = self._counters[short]
         while records:
             left = counter.count([record.value for record in records], bound_ms)
@@ -100,7 +110,7 @@ class Intake:
     def _read(self, short: str, chunk: Chunk, record: Record) -> bool:
         """Take one record and tell whether volume events like it can be counted from now on."""
         try:
-            reading = read(short, record.value, record.timestamp, self._rules)
+            reading = read(short, record.value, record.timestamp, self._rules, record.headers)
         except Refused as refused:
             self._reject(short, refused, chunk, record)
             return False
@@ -118,7 +128,7 @@ class Intake:
             self._forward(short, reading.event, chunk, record)
             return False
         self._tally.outcome(short, ACCEPTED)
-        is_plain = record.value is not None and not reading.unknown_fields
+        is_plain = not (reading.unknown_fields or is_cloud_event(record.headers))
         counter = self._counters.get(short)
         return counter is not None and is_plain and counter.learn(record.value or b"")
 

@@ -155,9 +155,8 @@ class Verifier:
             def take(tp: TopicPartition, record: Any) -> None:
                 if record.offset < ends[tp]:
                     short = shorts[tp.topic]
-                    self._fold.add(
-                        short, tp.partition, record.offset, record.value, record.timestamp
-                    )
+                    place = (short, tp.partition, record.offset)
+                    self._fold.add(*place, record.value, record.timestamp, record.headers)
 
             async for positions in read_until(consumer, ends, take, self._clock):
                 bar.update(task, completed=sum(positions.values()))

@@ -46,6 +46,7 @@ class Sent(NamedTuple):
     key: bytes | None = None
     partition: int | None = None
     timestamp_ms: int | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class Place(NamedTuple):
@@ -169,6 +170,7 @@ class Deployment:
                 if record.partition is None
                 else record.partition,
                 timestamp_ms=record.timestamp_ms,
+                headers=list(record.headers),
             )
             for record in records
         ]

@@ -39,6 +39,7 @@ class Record:
     value: bytes | None
     key: bytes | None = None
     timestamp: int = NOW_MS
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(slots=True)
