@@ -107,8 +107,8 @@ class Board(msgspec.Struct, frozen=True):
     alerts: list[dict[str, object]]
 
     @classmethod
-    def of(cls, settings: Settings, status: Status, shown: Shown) -> Self:
-        """Return the board of a deployment."""
+    def empty(cls, settings: Settings) -> Self:
+        """Return the board of a deployment before anything was read."""
         catalog = Catalog(settings.funnel.stages, settings.cohort.horizon_days)
         return cls(
             version=VERSION,
@@ -117,10 +117,10 @@ class Board(msgspec.Struct, frozen=True):
             currency=settings.currency,
             funnel=settings.funnel.stages,
             kpis={kpi.name: Unit(kpi.unit, kpi.french) for kpi in catalog.kpis},
-            status=status,
-            numbers=shown.numbers,
-            series=shown.series,
-            alerts=shown.alerts,
+            status=Status(UNREACHABLE, None, None, None, ""),
+            numbers={},
+            series={},
+            alerts=[],
         )
 
 
@@ -189,7 +189,8 @@ class BoardReader:
     """
 
     def __init__(self, settings: Settings, clock: Clock, client: Redis | None) -> None:
-        self._settings = settings
+        self._url = settings.redis.shown_url
+        self._empty = Board.empty(settings)
         self._clock = clock
         self._client = client
         self._shown = Shown({}, {}, [])
@@ -209,10 +210,9 @@ class BoardReader:
             try:
                 self._shown = await self._read(self._client)
             except (RedisError, OSError) as error:
-                problem = str(redis_unreachable(self._settings.redis.shown_url, error))
+                problem = str(redis_unreachable(self._url, error))
             except msgspec.MsgspecError as error:
-                where = f"Redis at {self._settings.redis.shown_url}"
-                problem = f"{where}: expected the JSON that workers write, got {error}"
+                problem = f"Redis at {self._url}: expected the JSON that workers write, got {error}"
             else:
                 problem = None
                 self._read_at = instant_text(self._clock.now_ms())
@@ -223,7 +223,7 @@ class BoardReader:
             self._read_at,
             instant_text(self._clock.now_ms()),
         )
-        return Board.of(self._settings, status, self._shown)
+        return msgspec.structs.replace(self._empty, status=status, **self._shown._asdict())
 
     async def _read(self, client: Redis) -> Shown:
         """Read in two round trips: what there is, then all of it."""

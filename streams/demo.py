@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import signal
 import time
 from collections import Counter
@@ -21,8 +22,11 @@ from streams.demo_screen import (
     Places,
     Screen,
     directions,
+    has_desktop,
     has_kpi,
+    headline,
     introduction,
+    open_browser,
     screen_of,
 )
 from streams.embedded import EmbeddedError, EmbeddedKafka, EmbeddedRedis
@@ -41,7 +45,15 @@ MOST_CAMPAIGNS: Final = 15
 FAULT, INTERRUPTED = 1, 130
 
 
-def run(settings: Settings, *, seconds: float | None, plain: bool, rate: float, seed: int) -> int:
+def run(
+    settings: Settings,
+    *,
+    seconds: float | None,
+    plain: bool,
+    rate: float,
+    seed: int,
+    opens: bool = True,
+) -> int:
     """Run the demo and return the exit status: 0 if every number was exact, or it ran until Ctrl-C.
 
     Kafka, Redis, the name and the number of partitions are the demo's own, and the metrics' port if
@@ -53,6 +65,7 @@ def run(settings: Settings, *, seconds: float | None, plain: bool, rate: float, 
         plain: Lines of text instead of a live table.
         rate: Events a second.
         seed: Of the traffic.
+        opens: Open the live page in a browser, if this is a terminal on a desktop and not plain.
 
     Raises:
         Problem: if a part cannot start, or the worker ends.
@@ -62,7 +75,9 @@ def run(settings: Settings, *, seconds: float | None, plain: bool, rate: float, 
     try:
         with ExitStack() as parts:
             screen = screen_of(out, plan, plain=plain)
-            return asyncio.run(_until_interrupted(Demo(settings, plan, out, screen, parts)))
+            demo = Demo(settings, plan, out, screen, parts)
+            demo.opens = opens and not plain and out.is_terminal and has_desktop(os.environ)
+            return asyncio.run(_until_interrupted(demo))
     except (asyncio.CancelledError, KeyboardInterrupt):
         _say(out, "stopped" if seconds is None else "stopped before its end: not verified")
         return 0 if seconds is None else INTERRUPTED
@@ -100,7 +115,9 @@ class Demo:
         self._parts = parts
         self._sent: Counter[str] = Counter()
         self._started = 0.0
+        self._page = ""
         self._first_seconds: float | None = None
+        self.opens = False
 
     async def run(self) -> int:
         """Run to the end, verify, and return the exit status."""
@@ -109,7 +126,11 @@ class Demo:
         self._settings = await self._start_parts()
         worker = self._parts.enter_context(WorkerProcess(self._settings, folder))
         self._started = time.monotonic()
-        _say(self._out, directions(self._places(worker), self._plan))
+        places = self._places(worker)
+        self._page = places.page
+        shown = f"\n  {headline(places)}\n"
+        self._out.print(shown, style="bold", markup=False, highlight=False, soft_wrap=True)
+        _say(self._out, directions(places, self._plan))
         async with redis_client(self._settings) as redis:
             await self._simulate(worker, redis)
             return await self._verify(worker, redis)
@@ -126,6 +147,7 @@ class Demo:
     def _places(self, worker: WorkerProcess) -> Places:
         metrics = self._settings.metrics
         return Places(
+            f"http://{metrics.host}:{metrics.port}/",
             self._settings.kafka.servers,
             PARTITIONS,
             self._settings.redis.shown_url,
@@ -162,6 +184,8 @@ class Demo:
         if self._first_seconds is None and has_kpi(views):
             self._first_seconds = seconds
             _say(self._out, f"first KPI {seconds:.1f} s after the worker's start")
+            if self.opens:
+                await asyncio.to_thread(open_browser, self._page)
         elif self._first_seconds is None and seconds > FIRST_KPI_SECONDS:
             where, expected = "demo", f"a first KPI within {FIRST_KPI_SECONDS:.0f} s"
             raise Problem(where, expected, "none", f"see {worker.log}")

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import webbrowser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ _WAITING: Final = "waiting for the first KPI: the worker starts and opens its sh
 class Places(NamedTuple):
     """Where the parts can be reached."""
 
+    page: str
     kafka: str
     partitions: int
     redis: str
@@ -153,6 +155,34 @@ def introduction(plan: Plan) -> str:
     """Return the first line: what runs, and how much of it."""
     what = "LeadPulse demo: Kafka and Redis in memory, a worker and simulated traffic,"
     return f"{what}\n{plan.rate:,.0f} events a second, seed {plan.seed}; starting …"
+
+
+def headline(places: Places) -> str:
+    """Return what stands above all else: where the live page is."""
+    return f"Live page: {places.page}"
+
+
+def has_desktop(environ: Mapping[str, str], platform: str = sys.platform) -> bool:
+    """Tell whether a browser of this machine would show up before whoever started this program.
+
+    Args:
+        environ: The variables of this process.
+        platform: As `sys.platform` names it.
+    """
+    if "SSH_CONNECTION" in environ:
+        return False
+    has_windows = platform in ("darwin", "win32")
+    return has_windows or any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def open_browser(url: str) -> bool:
+    """Open `url` in a browser with a window of its own; tell whether there was one."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return False
+    # That class is for browsers that would take the terminal.
+    return type(browser) is not webbrowser.GenericBrowser and browser.open(url)
 
 
 def directions(places: Places, plan: Plan) -> str:

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,7 +17,17 @@ from rich.console import Console
 
 from kpis.facts import OVERALL, Scope
 from streams.demo_parts import Folder, WorkerProcess, demo_settings, settings_text
-from streams.demo_screen import Lines, LiveTable, Moment, Places, directions, has_kpi, screen_of
+from streams.demo_screen import (
+    Lines,
+    LiveTable,
+    Moment,
+    Places,
+    directions,
+    has_desktop,
+    has_kpi,
+    headline,
+    screen_of,
+)
 from streams.problems import Problem
 from streams.settings import Settings, load
 from streams.simulate import Plan
@@ -180,8 +192,10 @@ def test_live_table_is_only_for_terminals() -> None:
 
 
 def test_directions_say_where_everything_is_and_how_it_ends() -> None:
-    places = Places("a:1", 2, "redis://b:2/0", "http://c:3/metrics", Path("/x/l"), Path("/x/s"))
+    page, metrics = "http://c:3/", "http://c:3/metrics"
+    places = Places(page, "a:1", 2, "redis://b:2/0", metrics, Path("/x/l"), Path("/x/s"))
 
+    assert headline(places) == "Live page: http://c:3/"
     told = directions(places, Plan(seconds=None))
     for part in ("a:1", "redis://b:2/0", "http://c:3/metrics", "/x/l", "LEADPULSE_CONFIG=/x/s"):
         assert part in told
@@ -189,6 +203,25 @@ def test_directions_say_where_everything_is_and_how_it_ends() -> None:
     assert directions(places, Plan(seconds=30)).endswith(
         "ends after 30 s and verifies every number"
     )
+
+
+@pytest.mark.parametrize(
+    ("environ", "platform", "expected"),
+    [
+        ({"DISPLAY": ":0"}, "linux", True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, "linux", True),
+        ({"DISPLAY": ""}, "linux", False),
+        ({}, "linux", False),
+        ({}, "darwin", True),
+        ({}, "win32", True),
+        ({"SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22", "DISPLAY": ":10"}, "linux", False),
+        ({"SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22"}, "darwin", False),
+    ],
+)
+def test_a_browser_is_only_for_the_desktop_of_who_asks(
+    environ: dict[str, str], platform: str, expected: bool
+) -> None:
+    assert has_desktop(environ, platform) is expected
 
 
 # --------------------------------------------------------------------------- all of it
@@ -209,18 +242,44 @@ class Running:
         self.output = folder / "output"
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def environ(self) -> dict[str, str]:
+        own = {k: v for k, v in os.environ.items() if not k.startswith("LEADPULSE_")}
+        return own | {"TMPDIR": str(self.folder), "PYTHONPATH": str(Path.cwd())}
+
     def start(self, *options: str) -> subprocess.Popen[bytes]:
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("LEADPULSE_")}
-        environ |= {"TMPDIR": str(self.folder), "PYTHONPATH": str(Path.cwd())}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [*LEADPULSE, "demo", "--plain", *options],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=environ,
+                env=self.environ,
             )
         return self.process
+
+    def start_on_a_desktop(self, opened: Path, *options: str) -> int:
+        """Start it in a terminal, with a browser that only writes down what it is to open."""
+        programs = self.folder / "programs"
+        programs.mkdir()
+        for name in ("xdg-open", "xdg-settings"):
+            script = programs / name
+            # Its name comes into being with the whole text in it.
+            script.write_text(f'#!/bin/sh\necho "$1" > {opened}.new && mv {opened}.new {opened}\n')
+            script.chmod(0o755)
+        environ = {k: v for k, v in self.environ.items() if k not in ("BROWSER", "SSH_CONNECTION")}
+        environ |= {"PATH": f"{programs}:/usr/bin:/bin", "DISPLAY": ":77", "TERM": "xterm"}
+        terminal, inner = os.openpty()
+        self.process = subprocess.Popen(
+            [*LEADPULSE, "demo", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=inner,
+            stderr=inner,
+            cwd=self.folder,
+            env=environ,
+        )
+        os.close(inner)
+        return terminal
 
     @property
     def said(self) -> str:
@@ -284,6 +343,35 @@ def test_endless_demo_stops_cleanly_when_asked(demo: Running, name: signal.Signa
     assert demo.said.endswith("stopped\n")
     assert "Traceback" not in demo.said
     assert [one.name for one in demo.folder.iterdir()] == ["output"]
+
+
+@pytest.mark.integration
+def test_demo_on_a_desktop_opens_the_live_page_once_there_are_numbers(
+    demo: Running, tmp_path: Path
+) -> None:
+    opened = tmp_path / "opened"
+    terminal = demo.start_on_a_desktop(opened)
+    assert demo.process is not None
+    said = b""
+    while demo.process.poll() is None and not opened.exists():
+        said += os.read(terminal, 4096)
+
+    (headline,) = re.findall(r"Live page: (http://127\.0\.0\.1:\d+/)", said.decode())
+    assert opened.read_text() == f"{headline}\n"
+    with urlopen(headline, timeout=10) as page:
+        assert page.read().startswith(b"<!doctype html>")
+    with urlopen(f"{headline}board", timeout=10) as answer:
+        board = json.load(answer)
+    assert board["status"]["redis"] == "ok"
+    assert int(board["numbers"]["period|last_1h|_all|_all"]["impressions"]) > 0
+    assert board["series"]["_all"][-1][1] > 0
+    demo.process.send_signal(signal.SIGINT)
+    with suppress(OSError):
+        # The other end is closed when it has ended.
+        while os.read(terminal, 4096):
+            pass
+    assert demo.process.wait(30) == 0
+    os.close(terminal)
 
 
 @pytest.mark.integration
