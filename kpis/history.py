@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from kpis.calendar import Calendar
 from kpis.cells import VISITORS
 from kpis.facts import PERIOD, Facts, Subject
 from kpis.fold_cells import Cells
@@ -75,8 +76,8 @@ class History:
     def days(self, subject: Subject) -> Iterable[int]:
         """Return the days that had facts, by their first minutes."""
         series = self._series.get(subject)
-        found = () if series is None else series.minutes
-        return {self._calendar.day_start(minute) for minute in found if minute <= self.minute}
+        begun = () if series is None else series.days(self._calendar).items()
+        return [day for day, first_minute in begun if first_minute <= self.minute]
 
     def ends(self, subject: Subject) -> tuple[int, int]:
         """Return the first and the last minute that a subject of `subjects` has facts of."""
@@ -117,11 +118,12 @@ class History:
 class _Series:
     """The facts of one subject as running totals: the sum of any stretch is one difference each."""
 
-    __slots__ = ("_totals", "minutes")
+    __slots__ = ("_days", "_totals", "minutes")
 
     def __init__(self, cells: Iterable[_Cell]) -> None:
         self.minutes = array("q")
         self._totals: dict[str, array[int]] = {}
+        self._days: dict[int, int] = {}
         for minute, facts in cells:
             self.minutes.append(minute)
             for totals in self._totals.values():
@@ -143,6 +145,13 @@ class _Series:
             return {}
         found = {name: totals[high] - totals[low] for name, totals in self._totals.items()}
         return {name: fact for name, fact in found.items() if fact}
+
+    def days(self, calendar: Calendar) -> Mapping[int, int]:
+        """Return the days that have facts, each with the first minute that has."""
+        if not self._days:
+            for minute in self.minutes:
+                self._days.setdefault(calendar.day_start(minute), minute)
+        return self._days
 
     def between(self, start: int, end: int) -> "array[int]":
         """Return the minutes of [start, end) that have facts."""

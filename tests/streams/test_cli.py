@@ -17,7 +17,18 @@ from tests.parts.server import free_port
 
 DATA = Path(__file__).parents[1] / "data" / "facebook_ads.csv"
 COMMANDS = (
-    *("worker", "simulate", "import", "topics", "top", "explain", "kpis", "verify", "demo"),
+    *(
+        "worker",
+        "simulate",
+        "import",
+        "topics",
+        "top",
+        "explain",
+        "kpis",
+        "alerts",
+        "verify",
+        "demo",
+    ),
 )
 # What a command cannot do without.
 ARGUMENTS = {"explain": ["all", "1d", "cpl"]}
@@ -40,7 +51,15 @@ def test_help_names_every_command() -> None:
         assert f"\n  {command} " in result.output
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["import", "facebook-ads"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([name] for name in COMMANDS),
+        ["import", "facebook-ads"],
+        ["alerts", "rules"],
+        ["alerts", "test"],
+    ],
+)
 def test_every_command_explains_itself_with_an_example(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
@@ -72,6 +91,9 @@ def test_wrong_setting_is_one_line_and_status_two(command: list[str]) -> None:
         ["topics"],
         ["topics", "--create"],
         ["explain", "all", "1d", "cpl"],
+        ["alerts"],
+        ["alerts", "--json"],
+        ["alerts", "test", "cpl_spike", "--from", "2026-11-01"],
         ["import", "facebook-ads", str(DATA)],
         ["worker"],
     ],
@@ -198,3 +220,63 @@ def test_simulation_and_import_say_what_they_sent(kafka: KafkaBroker, prefix: st
     imported = run("import", "facebook-ads", str(DATA), **environ)
     assert imported.exit_code == 0, imported.output
     assert imported.stdout == f"sent 7,772 events from {DATA}\n"
+
+
+def test_rules_in_force_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "alerts.toml").write_text("[cpl_spike]\nratio = 2\n", encoding="utf-8")
+    result = run("alerts", "rules", LEADPULSE_ALERTS_RULES="alerts.toml")
+    assert result.exit_code == 0
+    assert "  ratio = 2.0  (default 1.5)\n" in result.stdout
+    assert "\npacing_behind\n" in result.stdout
+
+
+def test_wrong_rule_is_one_line_and_status_two(tmp_path: Path) -> None:
+    (tmp_path / "alerts.toml").write_text("[cpl_spik]\n", encoding="utf-8")
+    result = run("alerts", LEADPULSE_ALERTS_RULES="alerts.toml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("alerts.toml: cpl_spik: expected kind to be one of cpl_spike, ")
+    assert result.stderr.endswith("got 'cpl_spik'; did you mean cpl_spike?\n")
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        (
+            ["cpl_spikes", "--from", "2026-03-01"],
+            (
+                "RULE: expected one of cpl_spike, spend_stopped, leads_stopped, cost_missing, "
+                "conversion_drop, pacing_behind, got 'cpl_spikes'; did you mean cpl_spike?"
+            ),
+        ),
+        (
+            ["cpl_spike", "--from", "2099-01-01"],
+            "--from: expected a time that has been, got '2099-01-01'",
+        ),
+        (
+            ["cpl_spike", "--from", "1 March"],
+            (
+                "--from: expected a date or time of the years 2000 to 2100 such as 2026-11-01 or "
+                "2026-11-01T10:00, got '1 March'"
+            ),
+        ),
+        (
+            ["cpl_spike", "--from", "2026-03-02", "--to", "2026-03-01"],
+            "--to: expected a time after --from, got '2026-03-01'",
+        ),
+        (
+            ["spend_stopped", "--from", "2026-03-02", "--scope", "google_ads/brand"],
+            (
+                "--scope: expected one that spend_stopped looks at (overall, channel), "
+                "got google_ads/brand"
+            ),
+        ),
+        (
+            ["cpl_spike", "--from", "2026-03-02", "--scope", "all/x"],
+            "SCOPE: expected all, a channel or channel/campaign, got 'all/x'",
+        ),
+    ],
+)
+def test_what_cannot_be_tried_is_one_line(asked: list[str], line: str) -> None:
+    result = run("alerts", "test", *asked)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"{line}\n"
