@@ -17,7 +17,7 @@ from kpis.alerts import FIRED, QUIET, RESOLVED, Alert, Standing, step
 from kpis.calendar import HOUR_MINUTES, MINUTE_MS, Calendar, minute_text
 from kpis.detector import Detector
 from kpis.facts import Scope
-from kpis.fold import Fold
+from kpis.fold import Fold, FoldResult
 from kpis.history import History
 from kpis.leads import Funnel
 from kpis.retention import Buckets, Retention
@@ -172,6 +172,34 @@ def _scopes(trial: Trial, past: Past) -> list[Scope]:
 # ----------------------------------------------------------------------------- reading
 
 
+def retention_of(settings: Settings, trial: Trial, now_minute: int) -> Retention:
+    """Return what to keep: minutes for all of a trial, hours for what was usual before."""
+    minutes = now_minute - trial.start_minute + _MARGIN_MINUTES
+    kept = settings.retention_rule()
+    hours = max(minutes + _USUAL_MINUTES, kept.hours)
+    return Retention(minutes, hours, max(hours + _DAY_MINUTES, kept.days))
+
+
+def fold_of(settings: Settings, retention: Retention) -> Fold:
+    """Return an empty recomputation of a deployment."""
+    return Fold(
+        settings.rules(),
+        Funnel(settings.funnel.stages, settings.funnel.skipped == "imply"),
+        Calendar(settings.time_zone),
+        retention,
+        settings.park_ms,
+        settings.keep_ms,
+        settings.horizon_ms,
+    )
+
+
+def past_of(result: FoldResult, buckets: Buckets, settings: Settings, deleted: int = 0) -> Past:
+    """Return a recomputation as of any minute."""
+    outlook = result.outlook(settings.channels.expects_cost, settings.horizon_ms)
+    history = History(dict(result.cells), buckets, result.newest_minute or 0)
+    return Past(history, replace(outlook, sums=history), Spans(buckets), deleted)
+
+
 class _Reading:
     """Reads the inputs and folds them, with minutes for all of the time that is asked."""
 
@@ -179,21 +207,9 @@ class _Reading:
         self._settings = settings
         self._trial = trial
         self._clock = clock
-        calendar = Calendar(settings.time_zone)
-        minutes = clock.now_ms() // MINUTE_MS - trial.start_minute + _MARGIN_MINUTES
-        kept = settings.retention_rule()
-        hours = max(minutes + _USUAL_MINUTES, kept.hours)
-        retention = Retention(minutes, hours, max(hours + _DAY_MINUTES, kept.days))
-        self._buckets = Buckets(calendar, retention)
-        self._fold = Fold(
-            settings.rules(),
-            Funnel(settings.funnel.stages, settings.funnel.skipped == "imply"),
-            calendar,
-            retention,
-            settings.park_ms,
-            settings.keep_ms,
-            settings.horizon_ms,
-        )
+        retention = retention_of(settings, trial, clock.now_ms() // MINUTE_MS)
+        self._buckets = Buckets(Calendar(settings.time_zone), retention)
+        self._fold = fold_of(settings, retention)
 
     async def read(self) -> Past:
         """Return what the inputs come to.
@@ -204,14 +220,11 @@ class _Reading:
         async with consumer_of(self._settings) as consumer:
             deleted = await self._read(consumer)
         result = self._fold.result(booked_minute=self._trial.end_minute)
-        newest = result.newest_minute
-        if newest is None:
+        if result.newest_minute is None:
             raise Problem(_INPUTS, "events", "none", "is anything sent to them?")
-        outlook = result.outlook(self._settings.channels.expects_cost, self._settings.horizon_ms)
-        history = History(dict(result.cells), self._buckets, newest)
-        self._refuse_emptiness(history)
-        spans = Spans(self._buckets)
-        return Past(history, replace(outlook, sums=history), spans, deleted)
+        past = past_of(result, self._buckets, self._settings, deleted)
+        self._refuse_emptiness(past.history)
+        return past
 
     async def _read(self, consumer: Any) -> int:
         """Fold every record, and return how many the broker has deleted before."""
