@@ -105,7 +105,7 @@ async def try_rule(
             incidents += found
             bar.update(task, advance=_STEPS_PER_TURN)
     wording = Wording(language, settings.time_zone)
-    for line in _lines(trial, past, len(scopes), incidents, wording):
+    for line in lines_of(trial, past, len(scopes), incidents, wording):
         console.print(line, soft_wrap=not console.is_terminal, highlight=False)
 
 
@@ -336,9 +336,10 @@ class _Walker:
 # ----------------------------------------------------------------------------- telling
 
 
-def _lines(
+def lines_of(
     trial: Trial, past: Past, scopes: int, incidents: Sequence[Incident], wording: Wording
 ) -> Iterator[Text]:
+    """Yield what was tried, and each incident in two lines."""
     zone = str(past.outlook.calendar.zone)
     times = [wording.time(m * MINUTE_MS) for m in (trial.start_minute, trial.end_minute)]
     yield Text(wording.say("tried", trial.rule.name, *times, zone, wording.number(scopes)))

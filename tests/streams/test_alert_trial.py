@@ -1,0 +1,194 @@
+"""A rule tried on a story: it fires and resolves when the plain formula says, and not on what came later."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import chain
+from math import exp, factorial
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kpis.alert_rules import DEFAULTS, Rule
+from kpis.alerts import Finding
+from kpis.calendar import MINUTE_MS, Calendar
+from kpis.detector import Detector
+from kpis.facts import OVERALL, Scope
+from kpis.retention import Buckets
+from streams.alert_trial import (
+    Asked,
+    Incident,
+    Past,
+    Trial,
+    fold_of,
+    lines_of,
+    past_of,
+    retention_of,
+    trial_of,
+    walk,
+)
+from streams.problems import Problem
+from streams.settings import Settings, load
+from streams.wording import ENGLISH, FRENCH, Wording
+from tests.kpis.streams_of_records import Record
+from tests.streams.break_story import HOUR, PARIS, BreakStory
+
+SETTINGS = load({"LEADPULSE_TIME_ZONE": "Europe/Paris", "LEADPULSE_CONFIG": ""})
+STORY = BreakStory(
+    datetime(2026, 11, 18, 8, tzinfo=PARIS), until=datetime(2026, 11, 19, 12, tzinfo=PARIS)
+)
+CAMPAIGN = Scope("google_ads", "brand-search")
+CHANNEL = Scope("google_ads", None)
+START, END = STORY.broken_minute - 12 * HOUR, STORY.end_minute
+PLAIN = msgspec.structs.replace(DEFAULTS["cpl_spike"], windows=("last_6h",), is_strict=False)
+
+
+def past(records: Iterable[Record], trial: Trial, settings: Settings = SETTINGS) -> Past:
+    retention = retention_of(settings, trial, STORY.end_minute)
+    fold = fold_of(settings, retention)
+    for offset, (topic, value, timestamp_ms) in enumerate(records):
+        fold.add(topic, 0, offset, value, timestamp_ms)
+    result = fold.result(booked_minute=trial.end_minute)
+    return past_of(result, Buckets(Calendar(settings.time_zone), retention), settings)
+
+
+def trial(rule: Rule, start: int = START, end: int = END) -> Trial:
+    return Trial(rule, start, end, None)
+
+
+@pytest.fixture(scope="module")
+def story() -> Past:
+    return past(STORY.records(), trial(PLAIN))
+
+
+def incidents(of: Past, tried: Trial, *scopes: Scope) -> list[Incident]:
+    return list(chain.from_iterable(walk(tried, of, scopes, "EUR")))
+
+
+# ----------------------------------------------------------------------------- the plain formula
+
+
+def poisson_at_most(count: int, expected: float) -> float:
+    return sum(exp(-expected) * expected**each / factorial(each) for each in range(count + 1))
+
+
+def seen(minute: int) -> tuple[float, int]:
+    """Return expected leads and leads of the last six hours, whole hours and the running one."""
+    start = (minute - 6 * HOUR) // HOUR * HOUR
+    leads = sum(start <= each <= minute for each in STORY.lead_minutes())
+    return (minute + 1 - start) / 20, leads
+
+
+def fires(minute: int) -> bool:
+    expected, leads = seen(minute)
+    return poisson_at_most(leads, expected) < 0.01 and expected > 1.5 * leads
+
+
+def is_well(minute: int) -> bool:
+    expected, leads = seen(minute)
+    return poisson_at_most(leads, expected) > 0.2 and expected <= 1.5 * leads
+
+
+def test_rule_fires_and_resolves_in_the_minutes_that_the_formula_says(story: Past) -> None:
+    fired = next(m for m in range(START + 1, END) if fires(m) and fires(m - 1))
+    resolved = next(m for m in range(fired + 1, END) if is_well(m) and is_well(m - 1))
+    assert STORY.broken_minute < fired < STORY.mended_minute < resolved
+
+    for scope in (CAMPAIGN, CHANNEL, OVERALL):
+        (incident,) = incidents(story, trial(PLAIN), scope)
+        assert incident.alert.at_ms == (fired + 1) * MINUTE_MS
+        assert incident.resolved_ms == (resolved + 1) * MINUTE_MS
+        assert incident.alert.finding.scope == scope
+        assert incident.alert.finding.window.kind == "last_6h"
+        assert set(incident.messages) == {"en", "fr"}
+
+
+def test_default_rules_fire_for_the_break_only(story: Past) -> None:
+    for name in ("cpl_spike", "leads_stopped"):
+        found = incidents(story, trial(DEFAULTS[name]), CHANNEL, OVERALL)
+        assert [one.alert.finding.scope for one in found] == [CHANNEL, OVERALL], name
+        for one in found:
+            fired = one.alert.at_ms // MINUTE_MS
+            assert STORY.broken_minute < fired < STORY.mended_minute
+            assert one.resolved_ms is not None
+            assert one.resolved_ms // MINUTE_MS > STORY.mended_minute
+    for name in ("spend_stopped", "cost_missing", "pacing_behind", "conversion_drop"):
+        assert incidents(story, trial(DEFAULTS[name]), CHANNEL, OVERALL) == [], name
+
+
+def test_incident_that_goes_on_has_no_end(story: Past) -> None:
+    tried = trial(PLAIN, end=STORY.mended_minute)
+    (incident,) = incidents(story, tried, CAMPAIGN)
+    assert incident.resolved_ms is None
+
+    wording = Wording(ENGLISH, PARIS)
+    lines = [str(line) for line in lines_of(tried, story, 1, [incident], wording)]
+    assert lines[0] == ("cpl_spike, 2026-11-17 20:00 to 2026-11-18 16:00 (Europe/Paris), 1 scopes")
+    assert lines[1] == "would have fired once"
+    assert lines[3].startswith("2026-11-18 ")
+    assert lines[3].endswith("  google_ads/brand-search  last_6h  still firing at the end")
+    assert lines[4] == f"  {incident.messages['en']}"
+    assert lines[-1].startswith("With hindsight: ")
+
+
+def test_quiet_time_is_told_as_such_in_french_too(story: Past) -> None:
+    tried = trial(PLAIN, end=STORY.broken_minute)
+    assert incidents(story, tried, CAMPAIGN) == []
+    gone = story._replace(deleted=1200)
+    lines = [str(line) for line in lines_of(tried, gone, 1, [], Wording(FRENCH, PARIS))]
+    assert lines[1] == "n'aurait pas alerté"
+    assert "1\N{NARROW NO-BREAK SPACE}200" in lines[-1]
+
+
+# ----------------------------------------------------------------------------- what was known then
+
+
+def findings(of: Past, minute: int) -> list[list[Finding]]:
+    detector = Detector(DEFAULTS.values(), of.outlook, of.spans)
+    return [detector.evaluate(scope, minute) for scope in (CAMPAIGN, CHANNEL, OVERALL)]
+
+
+@pytest.mark.parametrize("after", [-700, -1, 0, 7, 61, 200, 359, 480, 500, 731, 1400])
+def test_any_minute_is_judged_by_what_had_happened_and_nothing_else(
+    story: Past, after: int
+) -> None:
+    minute = STORY.broken_minute + after
+    story.history.minute = minute
+    then = past(STORY.records(until_minute=minute + 1), trial(PLAIN))
+    # What was known then had no later hours at all: these sums are those of a plain recomputation.
+    then.history.minute = minute
+    # Up to when cost is known is told by the newest bill, which is a matter of hindsight.
+    known = {rule.name for rule in DEFAULTS.values() if rule.name != "spend_stopped"}
+    for now, before in zip(findings(story, minute), findings(then, minute), strict=True):
+        assert [one for one in now if one.rule.name in known] == [
+            one for one in before if one.rule.name in known
+        ]
+    assert any(findings(story, minute)), "something is found"
+
+
+# ----------------------------------------------------------------------------- what is asked
+
+NOW = STORY.end_minute
+
+
+def test_a_trial_is_from_a_time_to_a_time_or_to_now() -> None:
+    asked = Asked("cpl_spike", "2026-11-18", "2026-11-18")
+    tried = trial_of(SETTINGS, asked, NOW)
+    assert (tried.end_minute - tried.start_minute, tried.scope) == (24 * HOUR, None)
+    assert trial_of(SETTINGS, asked._replace(until=None), NOW).end_minute == NOW + 1
+    assert trial_of(SETTINGS, asked._replace(until="2030-01-01"), NOW).end_minute == NOW + 1
+    only = asked._replace(scope="Google_Ads/brand-search")
+    assert trial_of(SETTINGS, only, NOW).scope == CAMPAIGN
+
+
+def test_rule_that_is_switched_off_can_be_tried(tmp_path: Path) -> None:
+    file = tmp_path / "alerts.toml"
+    file.write_text("[cpl_spike]\nenabled = false\nratio = 3\n", encoding="utf-8")
+    settings = load({"LEADPULSE_ALERTS_RULES": str(file), "LEADPULSE_CONFIG": ""})
+    tried = trial_of(settings, Asked("cpl_spike", "2026-11-18"), NOW)
+    assert (tried.rule.enabled, tried.rule.ratio) == (True, 3.0)
+
+
+def test_unknown_scope_of_a_channel_rule_is_refused() -> None:
+    with pytest.raises(Problem, match=r"--scope: expected one that spend_stopped looks at"):
+        trial_of(SETTINGS, Asked("spend_stopped", "2026-11-18", None, "seo/x"), NOW)
