@@ -76,6 +76,11 @@ def on_host(service: Service, path: str) -> Path:
     raise KeyError(path)
 
 
+def flags(service: Service) -> dict[str, str]:
+    """Return the flags with which a service is started, `--name=value`."""
+    return {name: value for name, _, value in (word.partition("=") for word in service["command"])}
+
+
 def dockerfile_steps() -> list[tuple[str, str]]:
     """Return the instructions of the Dockerfile in order: the word, and the rest on one line."""
     text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
@@ -103,6 +108,10 @@ def run_tool(package: str, *command: object) -> subprocess.CompletedProcess[str]
     )
 
 
-def words_of(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return only what LeadPulse reads of an environment."""
-    return {name: text for name, text in settings.items() if name.startswith("LEADPULSE_")}
+def settings_of(service: Service) -> dict[str, str]:
+    """Return what LeadPulse reads of a service's environment; files are those that are mounted."""
+    return {
+        name: str(on_host(service, text)) if text.startswith("/") else text
+        for name, text in service["environment"].items()
+        if name.startswith("LEADPULSE_")
+    }

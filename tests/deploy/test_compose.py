@@ -16,11 +16,12 @@ from tests.deploy.files import (
     COMPOSE,
     Service,
     compose,
+    flags,
     mounts,
     on_host,
     run_tool,
     services,
-    words_of,
+    settings_of,
 )
 from tests.parts.install import ROOT, kafka_version
 
@@ -78,7 +79,7 @@ def test_there_is_a_port_for_every_worker() -> None:
     [(_, of_host, of_container)] = ports(worker)
 
     assert len(of_host) == worker["deploy"]["replicas"]
-    address = load(words_of(worker["environment"])).metrics
+    address = load(settings_of(worker)).metrics
     assert (address.host, address.port) == ("0.0.0.0", of_container)
 
 
@@ -155,7 +156,7 @@ def test_settings_are_accepted(name: str) -> None:
     service = services()[name]
     assert service["image"].startswith(BUILT_HERE)
 
-    settings = load(words_of(service["environment"]))
+    settings = load(settings_of(service))
 
     host, _, port = settings.kafka.servers.partition(":")
     assert (
@@ -169,7 +170,7 @@ def test_settings_that_a_user_makes_reach_every_program() -> None:
     chosen = {"LEADPULSE_CURRENCY": "CHF", "LEADPULSE_TIME_ZONE": "Europe/Zurich"}
 
     for name in ("topics", "worker", "simulator"):
-        settings = load(words_of(services(**chosen)[name]["environment"]))
+        settings = load(settings_of(services(**chosen)[name]))
         assert (settings.currency, str(settings.time_zone)) == ("CHF", "Europe/Zurich")
 
 
@@ -180,10 +181,6 @@ def test_rules_of_alerts_are_where_the_worker_looks_for_them() -> None:
 
 
 # ----------------------------------------------------------------------------- Prometheus and friends
-
-
-def flags(service: Service) -> dict[str, str]:
-    return {name: value for name, _, value in (word.partition("=") for word in service["command"])}
 
 
 def prometheus_file() -> Path:
