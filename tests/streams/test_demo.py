@@ -262,11 +262,15 @@ class Running:
         """Start it in a terminal, with a browser that only writes down what it is to open."""
         programs = self.folder / "programs"
         programs.mkdir()
-        for name in ("xdg-open", "xdg-settings"):
-            script = programs / name
+        scripts = {
             # Its name comes into being with the whole text in it.
-            script.write_text(f'#!/bin/sh\necho "$1" > {opened}.new && mv {opened}.new {opened}\n')
-            script.chmod(0o755)
+            "xdg-open": f'echo "$1" > {opened}.new && mv {opened}.new {opened}',
+            # Nobody has chosen another browser.
+            "xdg-settings": "exit 1",
+        }
+        for name, text in scripts.items():
+            (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+            (programs / name).chmod(0o755)
         environ = {k: v for k, v in self.environ.items() if k not in ("BROWSER", "SSH_CONNECTION")}
         environ |= {"PATH": f"{programs}:/usr/bin:/bin", "DISPLAY": ":77", "TERM": "xterm"}
         terminal, inner = os.openpty()
