@@ -19,11 +19,13 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from kpis.alerts import FIRED, RESOLVED
 from kpis.calendar import Calendar
 from kpis.catalog import Catalog
 from kpis.leads import Funnel
 from kpis.retention import Buckets
 from streams import transport
+from streams.alerting import log_told
 from streams.clock import Clock, SystemClock
 from streams.entities import Entities
 from streams.group import faust_app, source
@@ -34,11 +36,13 @@ from streams.metrics import Metrics
 from streams.owner import Owner
 from streams.problems import Problem, one_line, redis_unreachable
 from streams.publishers import ScopeView, Snapshot
+from streams.publishers.alert_series import AlertCollector
 from streams.publishers.prometheus import KpiCollector, MetricsEndpoint
 from streams.publishers.redis_hashes import RedisHashes, connect
+from streams.publishers.webhook import Webhook
 from streams.settings import Settings
 from streams.shards import Effects, Shard
-from streams.stages import Context, Deployment, Stages
+from streams.stages import AlertNews, Context, Deployment, Stages
 from streams.tables import tables_of
 from streams.tally import Tally
 from streams.topics import Topics, admin_client, describe, faults, is_advice, topics_of
@@ -87,10 +91,11 @@ def shard_factory(
     deployment: Deployment, settings: Settings, catalog: Catalog
 ) -> Callable[[int], Shard]:
     """Return what makes a shard with its tables and its three stages, not yet opened."""
+    rules = ()
 
     def make_shard(partition: int) -> Shard:
         context = Context(deployment, partition, tables_of(deployment.topics, partition), Tally())
-        merge = Merge(context, settings, catalog)
+        merge = Merge(context, settings, catalog, rules)
         return Shard(context, settings, Stages(Intake(context), Entities(context), merge))
 
     return make_shard
@@ -133,13 +138,34 @@ class Worker:
         )
         host, port = settings.metrics.host, settings.metrics.port
         self.page = LivePage(settings, self._clock)
-        self.endpoint = MetricsEndpoint(
-            self.metrics, host, port, self._problem, self.page.routes()
-        )
+        self.endpoint = MetricsEndpoint(self.metrics, host, port, self._problem, self.page.routes())
+        self.metrics.registry.register(AlertCollector(self.snapshot, self._is_live))
+        self._name_alerts()
+        self._webhook = self._webhook_publisher() if settings.alerts.has_webhook else None
         self._redis = self._redis_publisher(catalog) if settings.redis.is_on else None
         self._watchdog = Watchdog(self._progress, fail_stop)
         self._tasks: list[asyncio.Task[None]] = []
         self._join(partitions)
+
+    def _name_alerts(self) -> None:
+        # A series that begins at its first alert would show no increase by it.
+        for rule in self._settings.alert_rules():
+            for state in (FIRED, RESOLVED) if rule.enabled else ():
+                self.metrics.alerts.labels(rule.name, state)
+
+    def _webhook_publisher(self) -> Webhook:
+        alerts = self._settings.alerts
+        return Webhook(
+            alerts.webhook_url,
+            alerts.shown_webhook,
+            alerts.webhook_secret,
+            timeout_seconds=alerts.webhook_timeout_seconds,
+            metrics=self.metrics,
+            clock=self._clock,
+            version=version("leadpulse"),
+            delivered=self._delivered,
+            on_crash=lambda error: fail_stop(f"webhook: {error!r}"),
+        )
 
     def _redis_publisher(self, catalog: Catalog) -> RedisHashes:
         return RedisHashes(
@@ -158,12 +184,13 @@ class Worker:
             seek=self._seek,
             watermark=self._watermark,
             publish=self._publish,
+            alert=self._alert,
             fenced=self.owner.fenced,
             stop_worker=fail_stop,
         )
         self.owner.current_generation = lambda: self.faust.consumer_generation_id
         self.owner.is_member = self._is_member
-        self.owner.on_closed = self.snapshot.drop_shard
+        self.owner.on_closed = self._closed
         self.owner.after_reopening = self._after_reopening
         self.faust.on_partitions_revoked.connect(self._on_revoked)
         inputs = tuple(self._topics.inputs.values())
@@ -220,6 +247,24 @@ class Worker:
     def _publish(self, views: list[ScopeView]) -> None:
         for view in views:
             self.snapshot.replace(view)
+
+    def _alert(self, news: AlertNews) -> None:
+        for view in news.views:
+            self.snapshot.replace_alert(view)
+        log_told(news.told)
+        if self._webhook is not None:
+            for notice in news.notices:
+                self._webhook.offer(notice)
+
+    def _delivered(self, partition: int, notice_id: str) -> None:
+        shard = self.owner.shards.get(partition)
+        if shard is not None:
+            shard.merge.delivered(notice_id)
+
+    def _closed(self, partition: int) -> None:
+        self.snapshot.drop_shard(partition)
+        if self._webhook is not None:
+            self._webhook.drop_shard(partition)
 
     def _is_live(self, partition: int) -> bool:
         shard = self.owner.shards.get(partition)
@@ -340,6 +385,8 @@ class Worker:
         log.info("metrics url=%s/metrics", self.endpoint.url)
         if self._redis is not None:
             await self._redis.start()
+        if self._webhook is not None:
+            await self._webhook.start()
         self._start(self._beat())
         self._watchdog.start()
         self.faust.finalize()
@@ -361,6 +408,8 @@ class Worker:
             task.cancel()
         if self._redis is not None:
             await self._redis.stop()
+        if self._webhook is not None:
+            await self._webhook.stop()
         await self.page.stop()
         await self.endpoint.stop()
         with suppress(TimeoutError):

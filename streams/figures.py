@@ -93,7 +93,7 @@ class Figures:
         self._reports = CostReports()
         self._reported: dict[str, int | None] = {}
         self._targets: dict[Scope, Targets] = {}
-        self._outlook = Outlook(
+        self.outlook = Outlook(
             books,
             self._reports,
             self._targets,
@@ -180,7 +180,7 @@ class Figures:
     def numbers(self, subject: Subject, window: Window, until_ms: int | None) -> Numbers:
         """Return the facts of a window, and what its KPIs need beside them."""
         facts = self._books.facts(subject, window)
-        return Numbers(facts, self._outlook.surroundings(subject, window, until_ms))
+        return Numbers(facts, self.outlook.surroundings(subject, window, until_ms))
 
     def remembered(self, subject: Subject, window: Window, until_ms: int | None) -> Facts:
         """Return what the ledger is to remember of a window before it changes."""

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from kpis.alert_rules import Rule
 from kpis.calendar import MINUTE_MS
 from kpis.catalog import Catalog
 from kpis.facts import COHORT, OVERALL, PERIOD, Scope, Subject
@@ -19,15 +20,23 @@ from kpis.ledger import Cause
 from kpis.retention import Grain
 from kpis.spans import LIFETIME_WINDOW, ROLLING, Spans, Window
 from kpis.windows import Record, WindowValues, for_ledger, key_of, record
+from streams.alerting import ROWS, Alerting
 from streams.books import Books
 from streams.closing import ENTRY, Closing, Status
 from streams.figures import Figures
 from streams.hours import Hours
-from streams.messages import Delta, Reported, TargetTold, decode_envelope, decode_merge_item
+from streams.messages import (
+    CampaignsTold,
+    Delta,
+    Reported,
+    TargetTold,
+    decode_envelope,
+    decode_merge_item,
+)
 from streams.outbox import Outbox
 from streams.publishers import ScopeView
 from streams.settings import Settings
-from streams.stages import Context, Marks
+from streams.stages import AlertNews, Context, Marks
 from streams.transport import Chunk
 
 CELLS_PER_FLUSH: Final = 1_500
@@ -47,7 +56,13 @@ class Merge:
 
     name = "merge"
 
-    def __init__(self, context: Context, settings: Settings, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        context: Context,
+        settings: Settings,
+        catalog: Catalog,
+        rules: Iterable[Rule] = (),
+    ) -> None:
         self._shard = context.partition
         self._deployment = context.deployment
         self._tally = context.tally
@@ -68,6 +83,9 @@ class Merge:
             self._books, self._rows, self._spans, catalog, settings, context.deployment.horizon_ms
         )
         self._hours = Hours(self._books, self._figures, self._spans)
+        self._alerting = Alerting(
+            context, settings, rules, self._figures.outlook, self._spans, self._watched
+        )
         self.positions: dict[str, int] = {}
         self.version: Callable[[int], str] = str
         self._marks = Marks()
@@ -99,6 +117,8 @@ class Merge:
             kind = _kind_of(key)
             if kind == ENTRY:
                 entries.append((key, row))
+            elif kind in ROWS:
+                self._alerting.restore(key, row)
             elif kind == _ROLLING_ROW:
                 _, basis, channel, campaign_id, name = _decode_rolling(key)
                 self._rolling.add((Subject(basis, Scope(channel, campaign_id)), name))
@@ -109,6 +129,7 @@ class Merge:
         for window in self._books.windows():
             self._await(window, self._books.subjects_in(window))
         self._refresh.extend(self._books.subjects())
+        self._alerting.begin(self._version())
 
     # ------------------------------------------------------------------------- reading
 
@@ -136,6 +157,8 @@ class Merge:
                     self._figures.reported(reported)
                 case TargetTold() as told:
                     self._take_target(told)
+                case CampaignsTold() as campaigns_told:
+                    self._alerting.campaigns_told(campaigns_told)
         if envelope.marks:
             self._marks.take(f"{envelope.stage}/{envelope.sender}", envelope.marks[0])
         if envelope.arrived_ms is not None:
@@ -209,7 +232,7 @@ class Merge:
         """Tell whether it is time to publish, and there is something."""
         if self._clock.monotonic_seconds() < self._due_at:
             return False
-        if self._pending or self._dirty or self._refresh:
+        if self._pending or self._dirty or self._refresh or self._alerting.is_due():
             return True
         return self._minute() != self._ticked_minute or self._closing.is_due(
             self._until_ms, self._clock.now_ms()
@@ -239,6 +262,8 @@ class Merge:
             self._memo.put(self.name.encode(), _encode(memo))
         for subject in self._subjects_to_publish():
             self._publish(subject, self._dirty.pop(subject, set()), outbox)
+        self._alerting.version = self._version()
+        self._alerting.flush(outbox, self._books.newest_minute)
         self._books.flush()
         now = self._clock.monotonic_seconds()
         pause = max(self._publish_ms / 1000, (now - begun) * _SHARE)
@@ -258,6 +283,14 @@ class Merge:
         """Return the views that the records of the last `flush` show; to be published after its commit."""
         views, self._ready = self._ready, []
         return views
+
+    def take_alerts(self) -> AlertNews:
+        """Return what the last `flush` told of alerts; to be shown after its commit."""
+        return self._alerting.take()
+
+    def delivered(self, notice_id: str) -> None:
+        """Take note that a notice has reached the webhook, or that it was given up."""
+        self._alerting.delivered(notice_id)
 
     def take_arrivals(self) -> list[int]:
         """Return when the first of each applied group of events arrived."""
@@ -309,6 +342,7 @@ class Merge:
         moved = dict.fromkeys([*self._moved(minute), *self._begun(minute)])
         self._refresh.extend(subject for subject in moved if subject not in queued)
         self._pace(minute)
+        self._alerting.tick(self._until_ms)
 
     def _show_complete(self) -> None:
         """Publish what is shown once more, now that it is known up to when it is complete."""
@@ -322,6 +356,17 @@ class Merge:
             for _, window in self._spans.slots(minute):
                 if window.kind in ("1d", "1w", "1mo") and self._books.has(subject, window):
                     self._look_again(subject, (window,))
+
+    def _watched(self) -> Iterator[Scope]:
+        """Yield what alerts look at: scopes with facts of late, and those with targets."""
+        week = self._spans.tumbling("1w", self._minute())
+        lately = self._books.subjects_in(week) | self._books.subjects_in(self._spans.previous(week))
+        for subject in (*lately, *self._figures.paced()):
+            if subject.basis == PERIOD:
+                yield subject.scope
+
+    def _version(self) -> str:
+        return self.version(self.positions.get(self._deltas, 0))
 
     def _moved(self, minute: int) -> Iterator[Subject]:
         current = dict(self._spans.slots(minute))
@@ -345,9 +390,8 @@ class Merge:
         view = self._view(subject, settled)
         self._put_rolling(subject, view, outbox)
         self._views[subject] = view
-        position = self.positions.get(self._deltas, 0)
         hours = self._hours.of(subject, settled, self._minute())
-        self._ready.append(ScopeView(self._shard, self.version(position), subject, view, hours))
+        self._ready.append(ScopeView(self._shard, self._version(), subject, view, hours))
 
     def _settle(self, subject: Subject, window: Window, outbox: Outbox) -> WindowValues | None:
         """Write the record of a tumbling window or lifetime, also to the ledger if it is time."""

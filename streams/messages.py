@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 
 from kpis.clicks import Attribution
 from kpis.contributions import Contribution, Place
+from kpis.decomposition import CampaignTold
 from kpis.events import (
     ClickRecorded,
     ClickVoided,
@@ -178,7 +179,14 @@ class TargetTold(Struct, frozen=True, array_like=True, tag="g"):
     target: Target | None
 
 
-MergeItem = Delta | Reported | TargetTold
+class CampaignsTold(Struct, frozen=True, array_like=True, gc=False, tag="k"):
+    """Which campaigns of a shard spent most above their usual; told to the shard of the channels."""
+
+    shard: int
+    campaigns: tuple[CampaignTold, ...]
+
+
+MergeItem = Delta | Reported | TargetTold | CampaignsTold
 
 
 class Envelope(Struct, frozen=True, array_like=True):

@@ -25,7 +25,7 @@ from msgspec import msgpack
 from streams.outbox import Encoded, Outbox
 from streams.publishers import ScopeView
 from streams.settings import Settings
-from streams.stages import Context, Stage, Stages
+from streams.stages import AlertNews, Context, Stage, Stages
 from streams.transport import Chunk, Watermark
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,7 @@ class Effects:
     seek: Callable[[str, int, int], None]
     watermark: Callable[[str, int], Watermark]
     publish: Callable[[list[ScopeView]], None]
+    alert: Callable[[AlertNews], None]
     fenced: Callable[["Shard"], None]
     stop_worker: Callable[[str], None]
 
@@ -295,6 +296,7 @@ class Shard:
             positions, batches = self._prepare()
             counted = self.tally.take()
             views, arrivals = self.merge.take_views(), self.merge.take_arrivals()
+            alerts = self.merge.take_alerts()
             async with asyncio.timeout(COMMIT_SECONDS):
                 await self._require_producer().transact(batches)
         except BaseException as error:  # noqa: BLE001 - also CancelledError: nobody knows what was written
@@ -308,6 +310,7 @@ class Shard:
         if not self.is_closed:
             self.is_paused = False
             self._require_effects().publish(views)
+            self._require_effects().alert(alerts)
         metrics = self._deployment.metrics
         counted.report(metrics)
         metrics.commit_seconds.observe(self.confirmed_at - started)

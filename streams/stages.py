@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
+from kpis.alert_records import AlertValue
 from kpis.leads import Funnel
 from kpis.reading import Rules
 from kpis.retention import Buckets
@@ -11,7 +12,8 @@ from streams.clock import Clock
 from streams.messages import Envelope, encode
 from streams.metrics import Metrics
 from streams.outbox import Outbox, packed
-from streams.publishers import ScopeView
+from streams.publishers import AlertView, ScopeView
+from streams.publishers.webhook import Notice
 from streams.tables import Table
 from streams.tally import Tally
 from streams.topics import Topics
@@ -74,6 +76,14 @@ class IntakeStage(Stage, Protocol):
         ...
 
 
+class AlertNews(NamedTuple):
+    """What is to be shown of alerts after a commit: each once, and which fired or resolved in it."""
+
+    views: list[AlertView]
+    notices: list[Notice]
+    told: list[AlertValue]
+
+
 class PublishingStage(Stage, Protocol):
     """The stage whose results are shown after a commit."""
 
@@ -91,6 +101,14 @@ class PublishingStage(Stage, Protocol):
 
     def take_views(self) -> list[ScopeView]:
         """Return what the last `flush` changed, to be shown after its commit."""
+        ...
+
+    def take_alerts(self) -> AlertNews:
+        """Return what the last `flush` told of alerts, to be shown after its commit."""
+        ...
+
+    def delivered(self, notice_id: str) -> None:
+        """Take note that a notice has reached the webhook, or that it was given up."""
         ...
 
     def take_arrivals(self) -> list[int]:

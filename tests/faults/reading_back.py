@@ -33,6 +33,14 @@ class NotConsumedError(Exception):
     """The workers did not read everything in time."""
 
 
+class AlertTold(NamedTuple):
+    """A record of leadgen.alerts.v1: what it says of which alert, and its id."""
+
+    key: str
+    state: str
+    id: str
+
+
 class Revision(NamedTuple):
     """A record of the ledger: which revision of which window it is, and its id."""
 
@@ -68,7 +76,7 @@ async def read_all(settings: Settings, topic: str, starts: Positions | None = No
 async def ends_of_outputs(settings: Settings) -> Positions:
     """Return where the topics end that a deployment writes for others."""
     topics = topics_of(settings)
-    return await _ends(settings, [topics.kpis, topics.windows, topics.rejects])
+    return await _ends(settings, [topics.kpis, topics.windows, topics.alerts, topics.rejects])
 
 
 async def positions(settings: Settings) -> Positions:
@@ -159,6 +167,40 @@ def ledger_faults(found: Iterable[Revision]) -> list[str]:
         latest[key] = max(revision, latest[key])
         ids.add(own_id)
     return faults
+
+
+# ----------------------------------------------------------------------------- alerts
+
+
+async def alerts_told(settings: Settings, starts: Positions | None = None) -> list[AlertTold]:
+    """Return what was told of alerts, of each partition in order."""
+    found: list[AlertTold] = []
+
+    def take(record: Any) -> None:
+        value = msgspec.json.decode(record.value)
+        found.append(AlertTold(record.key.decode(), value["state"], value["id"]))
+
+    await read_each(settings, topics_of(settings).alerts, take, starts)
+    return found
+
+
+def alert_faults(found: Iterable[AlertTold]) -> list[str]:
+    """Return where an alert does not fire, perhaps change, and resolve in turn, and ids repeat."""
+    faults: list[str] = []
+    firing: set[str] = set()
+    ids: set[str] = set()
+    for key, state, own_id in found:
+        if (state == "fired") == (key in firing):
+            faults.append(f"alerts: {key}: expected {_next(key in firing)}, got {state}")
+        if own_id in ids:
+            faults.append(f"alerts: {key}: expected an id of its own, got {own_id} again")
+        (firing.discard if state == "resolved" else firing.add)(key)
+        ids.add(own_id)
+    return faults
+
+
+def _next(is_firing: bool) -> str:
+    return "updated or resolved" if is_firing else "fired"
 
 
 # ----------------------------------------------------------------------------- replay

@@ -32,6 +32,8 @@ from tests.faults.reading_back import (
     NotConsumedError,
     Numbers,
     Positions,
+    alert_faults,
+    alerts_told,
     ends_of_outputs,
     last_numbers,
     ledger_faults,
@@ -174,6 +176,7 @@ class Storm:
         outcome.differences += await reject_faults(settings, self._broken)
         outcome.differences += self._verify(environment, outcome)
         outcome.differences += await self._read_ledger(settings)
+        outcome.differences += await self._read_alerts(settings)
         outcome.exits = dict(workers.exits)
         outcome.logs = [worker.log.read_text(errors="replace") for worker in workers.all]
         outcome.tracebacks = sum(worker.tracebacks() for worker in workers.all)
@@ -291,6 +294,11 @@ class Storm:
             return ["ledger: expected windows, got none"]
         return ledger_faults(found)
 
+    async def _read_alerts(self, settings: Settings, starts: Positions | None = None) -> list[str]:
+        found = await alerts_told(settings, starts)
+        self._note(f"{len(found):,} records of {len({told.key for told in found}):,} alerts")
+        return alert_faults(found)
+
     async def _wait_for_bills(self) -> None:
         """Return when every minute of every bill has been counted."""
         end_seconds = LEAD_IN_SECONDS + FEE_SECONDS + MINUTE_SECONDS + SETTLE_SECONDS
@@ -349,6 +357,7 @@ class Storm:
             await asyncio.sleep(TURN_SECONDS)
         self._note(f"{len(first):,} keys compared with the replay")
         found += await reject_faults(replayed, self._broken, starts)
+        found += await self._read_alerts(replayed, starts)
         return found + await self._read_ledger(replayed, starts)
 
     def _note(self, what: str) -> None:

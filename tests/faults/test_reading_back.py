@@ -1,6 +1,13 @@
 from typing import Any
 
-from tests.faults.reading_back import Numbers, Revision, ledger_faults, replay_faults
+from tests.faults.reading_back import (
+    AlertTold,
+    Numbers,
+    Revision,
+    alert_faults,
+    ledger_faults,
+    replay_faults,
+)
 
 KEY = "period|1d|2026-03-05T00:00:00Z|_all|_all"
 OTHER = "cohort|1d|2026-03-05T00:00:00Z|_all|_all"
@@ -26,6 +33,26 @@ def test_ledger_may_not_begin_above_one_leave_one_out_or_say_one_twice() -> None
 def test_ids_of_the_ledger_may_not_repeat() -> None:
     ledger = [Revision(KEY, 1, "a"), Revision(OTHER, 1, "a")]
     assert ledger_faults(ledger) == [f"ledger: {OTHER}: expected an id of its own, got a again"]
+
+
+def test_alerts_that_fire_change_and_resolve_in_turn_are_sound() -> None:
+    states = ("fired", "updated", "updated", "resolved", "fired", "resolved", "fired")
+    told = [AlertTold(KEY, state, str(number)) for number, state in enumerate(states)]
+    assert alert_faults([*told, AlertTold(OTHER, "fired", "a")]) == []
+
+
+def test_an_alert_may_not_fire_twice_or_resolve_or_change_unfired() -> None:
+    fired = AlertTold(KEY, "fired", "a")
+    expected = f"alerts: {KEY}: expected updated or resolved, got fired"
+    assert alert_faults([fired, AlertTold(KEY, "fired", "b")]) == [expected]
+    for state in ("updated", "resolved"):
+        faults = alert_faults([fired, AlertTold(OTHER, state, "b")])
+        assert faults == [f"alerts: {OTHER}: expected fired, got {state}"]
+
+
+def test_ids_of_alerts_may_not_repeat() -> None:
+    told = [AlertTold(KEY, "fired", "a"), AlertTold(KEY, "resolved", "a")]
+    assert alert_faults(told) == [f"alerts: {KEY}: expected an id of its own, got a again"]
 
 
 def test_replay_with_the_same_numbers_has_no_fault() -> None:

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams import topics
+from streams.alerting import ALERT_ROW
 from streams.settings import load
 from streams.shards import POSITIONS
 from streams.tables import Table
@@ -248,6 +249,24 @@ class Deployment:
         """Return the lifetime facts of a scope."""
         found: dict[str, Any] = (await self.lifetime(channel, campaign)).get("facts", {})
         return found
+
+    async def alerts(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return key and value of each record of leadgen.alerts.v1."""
+        records = await self._read(self.topics.alerts)
+        return [(record.key.decode(), json.loads(record.value)) for record in records]
+
+    async def standings(self) -> dict[tuple[str, str | None, str | None], list[Any]]:
+        """Return where rules and scopes stand, by rule, channel and campaign."""
+        tables = [Table("windows", "", p) for p in range(self.partitions)]
+        for record in await self._read(self.topics.changelog("windows")):
+            tables[record.partition].load(record.key, record.value)
+        return {
+            tuple(key): msgspec.msgpack.decode(row)[0]
+            for table in tables
+            for packed, row in table.items()
+            for kind, *key in [msgspec.msgpack.decode(packed)]
+            if kind == ALERT_ROW
+        }
 
     async def rejects(self) -> list[tuple[str, dict[str, Any]]]:
         """Return key and value of each reject."""

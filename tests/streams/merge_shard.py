@@ -2,12 +2,13 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
 
+from kpis.alert_rules import Rule
 from kpis.calendar import MINUTE_MS
 from kpis.catalog import Catalog
 from kpis.contributions import Contribution, Place
@@ -20,10 +21,10 @@ from kpis.windows import WindowValues, key_of
 from streams.app import deployment_of
 from streams.clock import ManualClock
 from streams.merge import Merge
-from streams.messages import Deltas, Envelope, Reported, TargetTold, encode
+from streams.messages import Deltas, Envelope, Reported, TargetTold, decode_envelope, encode
 from streams.metrics import Metrics
 from streams.outbox import Outbox, packed
-from streams.publishers import Hour
+from streams.publishers import AlertView, Hour
 from streams.settings import Settings, load
 from streams.stages import Context
 from streams.tables import Table, tables_of
@@ -31,6 +32,9 @@ from streams.tally import Tally
 from streams.topics import topics_of
 from streams.transport import Batch, Chunk
 from tests.streams.one_shard import NOW_MS, Record
+
+if TYPE_CHECKING:
+    from streams.publishers.webhook import Notice
 
 SETTINGS: Final = load({"LEADPULSE_CONFIG": ""})
 TOPICS: Final = topics_of(SETTINGS)
@@ -47,33 +51,47 @@ _PUBLICATIONS: Final = 8
 
 
 class MergeShard:
-    """Shard 0 of 1 as far as merging is concerned; its clock stands still until it is told."""
+    """A shard as far as merging is concerned; its clock stands still until it is told."""
 
-    def __init__(self, settings: Settings = SETTINGS, now_ms: int = NOW_MS) -> None:
+    def __init__(
+        self,
+        settings: Settings = SETTINGS,
+        now_ms: int = NOW_MS,
+        rules: Iterable[Rule] = (),
+        *,
+        shard: int = 0,
+        partitions: int = 1,
+    ) -> None:
         self.settings = settings
+        self.rules = tuple(rules)
+        self.shard = shard
         self.clock = ManualClock(now_ms)
         metrics = Metrics(CollectorRegistry(), "test")
-        self.deployment = deployment_of(settings, 1, metrics, self.clock)
+        self.deployment = deployment_of(settings, partitions, metrics, self.clock)
         self.changelogs: dict[str, dict[bytes, bytes]] = defaultdict(dict)
         self.written: list[tuple[bytes, bytes | None]] = []
         self.ledger: list[dict[str, Any]] = []
         self.views: dict[Subject, dict[str, WindowValues]] = {}
         self._hours: dict[Subject, Mapping[int, Hour]] = {}
+        self.alerts: list[tuple[bytes, bytes | None]] = []
+        self.shown: dict[Hashable, AlertView] = {}
+        self.notices: list[Notice] = []
+        self.sent: list[Envelope] = []
         self.until_ms: int | None = 0
         self.newest = now_ms // MINUTE_MS
         self._offset = 0
         self._open()
 
     def _open(self) -> None:
-        self.tables: dict[str, Table] = tables_of(self.deployment.topics, 0)
+        self.tables: dict[str, Table] = tables_of(self.deployment.topics, self.shard)
         for table in self.tables.values():
             for key, row in self.changelogs[table.changelog].items():
                 table.load(key, row)
             table.loaded()
         self.tally = Tally()
-        context = Context(self.deployment, 0, self.tables, self.tally)
+        context = Context(self.deployment, self.shard, self.tables, self.tally)
         catalog = Catalog(self.settings.funnel.stages, self.settings.cohort.horizon_days)
-        self.merge = Merge(context, self.settings, catalog)
+        self.merge = Merge(context, self.settings, catalog, self.rules)
         self.merge.version = lambda position: f"{position}.0.x"
         self.merge.positions[TOPICS.deltas] = self._offset
         self.merge.restore()
@@ -82,6 +100,7 @@ class MergeShard:
         """Go on as a new owner does, from what was committed."""
         self.views = {}
         self._hours = {}
+        self.shown, self.notices = {}, []
         self._open()
 
     # ------------------------------------------------------------------------- telling
@@ -142,7 +161,11 @@ class MergeShard:
         groups = list(packed(items)) or [[]]
         values = [
             *(Envelope(0, "intake", (), self.newest, NOW_MS, group) for group in groups),
-            *(Envelope(0, s, marks, 0, None, []) for s in ("intake", "entities")),
+            *(
+                Envelope(sender, stage, marks, 0, None, [])
+                for sender in range(self.deployment.partitions)
+                for stage in ("intake", "entities")
+            ),
         ]
         records = [Record(self._offset + i, encode(value)) for i, value in enumerate(values)]
         start, self._offset = self._offset, self._offset + len(records)
@@ -172,9 +195,18 @@ class MergeShard:
             self.views[view.subject] = view.slots
             self._hours[view.subject] = view.hours
 
+        news = self.merge.take_alerts()
+        self.shown |= {view.identity: view for view in news.views}
+        self.notices += news.notices
+
     def _take(self, topic: str, key: bytes, value: bytes | None) -> None:
         if topic == TOPICS.kpis:
             self.written.append((key, value))
+        elif topic == TOPICS.alerts:
+            self.alerts.append((key, value))
+        elif topic == TOPICS.deltas:
+            assert value is not None
+            self.sent.append(decode_envelope(value))
         elif topic == TOPICS.windows:
             assert value is not None
             self.ledger.append(json.loads(value) | {"key": key.decode()})

@@ -19,6 +19,7 @@ from streams.outbox import Encoded
 from streams.publishers import ScopeView
 from streams.settings import Settings, load
 from streams.shards import Effects, Shard
+from streams.stages import AlertNews
 from streams.topics import Topics, topics_of
 from streams.transport import Batch, Chunk, Watermark
 
@@ -139,6 +140,7 @@ class World:
     ends: dict[str, int] = field(default_factory=dict)
     sought: list[tuple[str, int, int]] = field(default_factory=list)
     published: list[ScopeView] = field(default_factory=list)
+    alerted: list[AlertNews] = field(default_factory=list)
     fenced: list[Shard] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
 
@@ -148,6 +150,7 @@ class World:
             seek=lambda *place: self.sought.append(place),
             watermark=lambda topic, _: Watermark(self.ends.get(topic, 0), None),
             publish=self.published.extend,
+            alert=self.alerted.append,
             fenced=self.fenced.append,
             stop_worker=self.stopped.append,
         )
