@@ -13,9 +13,11 @@ from kpi_panels import (
     LATE,
     NONE_IS_GOOD,
     PACE,
+    PARKED,
     REFUSED,
     SILENT_COST,
-    SLOW,
+    SLOW_COMMIT,
+    SLOW_PUBLISHING,
     UP,
     basis,
     campaign,
@@ -37,7 +39,7 @@ from queries import (
     CHANNELS,
     WHOLE,
     Scope,
-    age,
+    behind,
     counted,
     firing,
     firing_count,
@@ -45,9 +47,11 @@ from queries import (
     late_share,
     number,
     or_gap,
+    outcomes,
     per_second,
     quantile,
     rejected_share,
+    since_report,
 )
 from words import TITLES, about
 
@@ -74,13 +78,28 @@ def quality(scope: Scope) -> Row:
     """Return how far the numbers above can be trusted."""
     parts = [
         kpi_tile("cost_coverage", scope),
+        reported_tile("" if scope is WHOLE else "$channel"),
         kpi_tile("unattributed_share", WHOLE, basis="period"),
+        kpi_tile("invalid_click_share", scope, basis="period"),
         kpi_tile("fx_missing", scope),
         late_tile(),
         refused_tile(),
         complete_tile(),
     ]
-    return Row("How far to trust these numbers", 4, [(4, one) for one in parts])
+    return Row("How far to trust these numbers", 4, [(3, one) for one in parts])
+
+
+def reported_tile(channel_: str = "") -> Json:
+    """Return the age of the newest cost record of a channel, or of the one with the oldest."""
+    matcher = f', channel="{channel_}"' if channel_ else ""
+    return tile(
+        "Last cost report",
+        "How long ago the newest cost record was reported; of several channels, of the most silent one. No data where no "
+        "cost has ever been reported. Formula: now - cost_last_reported.",
+        Query(or_gap(since_report(matcher))),
+        unit="s",
+        steps=SILENT_COST,
+    )
 
 
 def late_tile() -> Json:
@@ -102,7 +121,7 @@ def refused_tile() -> Json:
     return tile(
         "Refused events",
         "Which share of the events read in the time shown could not be understood and is missing from "
-        "the numbers; the reasons are on the dashboard Operations. Formula: rejected / read.",
+        "the numbers; the reasons are on the dashboard Operations. Formula: rejected / read, late ones counted once.",
         Query(rejected_share(), at_once=True),
         unit="percentunit",
         decimals=1,
@@ -116,7 +135,7 @@ def complete_tile() -> Json:
         "Counted until",
         "How long ago the instant lies up to which everything that arrived is counted; some ten seconds "
         "when all is well. Formula: now - complete_until, of the worker that is furthest behind.",
-        Query(or_gap(age("complete_until_timestamp_seconds", "min"))),
+        Query(or_gap(behind())),
         unit="s",
         steps=COMPLETE,
     )
@@ -335,8 +354,8 @@ def before_the_lead(scope: Scope) -> Row:
 def after_the_lead(scope: Scope) -> Row:
     """Return what becomes of leads."""
     names = ("revenue_per_lead", "net_profit_per_lead", "average_revenue_per_sale", "roas")
-    cycle = ("mql_to_close", "purchase_cycle_p50")
-    return Row("After the lead", 4, [(4, kpi_tile(name, scope)) for name in (*names, *cycle)])
+    others = ("cpl_gross", "cac_media", "mql_to_close", "purchase_cycle_p50")
+    return Row("After the lead", 4, [(3, kpi_tile(name, scope)) for name in (*names, *others)])
 
 
 def funnel_and_cohorts() -> Json:
@@ -426,11 +445,11 @@ def standing() -> Json:
 
 def fallen() -> Json:
     """Return how often leads fell back to each stage."""
-    query = number("stage_regressed", CAMPAIGN, "stage", basis="period")
+    entered = number("stage_entered", CAMPAIGN, "stage", basis="period")
+    query = f"{number('stage_regressed', CAMPAIGN, 'stage', basis='period')} or 0 * {entered}"
     return bars(
         "Fallen back",
-        "How often leads fell back to a stage in the window; each keeps the stages it has reached. No data if it has never "
-        "happened. Formula: stage_regressed of each stage.",
+        "How often leads fell back to a stage in the window; each keeps the stages it has reached. Formula: stage_regressed of each stage.",
         [Query(query, "to {{stage}}", at_once=True)],
         unit="none",
         decimals=0,
@@ -455,7 +474,7 @@ def operations() -> Json:
         Row("How fast", 8, [(6, one) for one in speed()]),
         Row("Progress", 8, [(6, one) for one in progress()]),
         Row("Capacity", 8, [(6, one) for one in capacity()]),
-        Row("Sources and versions", 8, [(8, one) for one in sources()]),
+        Row("Sources, versions and alerts", 8, [(6, one) for one in sources()]),
         quality(WHOLE),
     ]
     text = "How the workers of LeadPulse do: what comes in, how fast it is counted, and what waits."
@@ -474,7 +493,7 @@ def health() -> list[Json]:
         complete_tile(),
         of("Waiting records", "Records that wait to be read. Formula: sum of leadkpi_lag_records, the greater of two workers during a hand-over.", f"sum({gauge('lag_records', 'max', 'topic', 'partition')})", steps=LAG),
         of("Publishers", "1 if every publisher of every worker reached its target when it last tried. Formula: least leadkpi_publisher_up.", gauge("publisher_up", "min"), steps=UP),
-        of("Parked events", "Events that wait for the lead or sale they belong to; they are counted when it comes. Formula: sum of leadkpi_parked_events.", gauge("parked_events", "sum")),
+        of("Parked events", "Events that wait for the lead or sale they belong to; they are counted when it comes. Formula: sum of leadkpi_parked_events.", gauge("parked_events", "sum"), steps=PARKED),
         of("Left out campaigns", "Campaigns without numbers because limits.scopes is reached. Formula: growth of leadkpi_scopes_overflow_total in the time shown.", counted("scopes_overflow_total"), steps=NONE_IS_GOOD),
         alerts_tile(),
     ]  # fmt: skip
@@ -487,7 +506,7 @@ def incoming() -> list[Json]:
         return lines(heading, said, [Query(expr, legend)], unit=unit_, stacked=True)
 
     return [
-        of("Events by outcome", "Events read per second, by what became of them; late ones are counted beside accepted ones. Formula: rate of leadkpi_events_total.", per_second("events_total", "outcome"), "{{outcome}}"),
+        of("Events by outcome", "Events read per second, by what became of them; late ones are among the accepted. Formula: rate of leadkpi_events_total.", outcomes(), "{{outcome}}"),
         of("Accepted events by topic", "Accepted events per second, by topic. Formula: rate of leadkpi_events_total.", per_second("events_total", "topic", outcome="accepted"), "{{topic}}"),
         of("Refused events by reason", "Events per minute that can never be counted; each is on the topic of rejects with its message. Formula: rate of leadkpi_rejects_total times 60.", f"60 * {per_second('rejects_total', 'reason')}", "{{reason}}", "epm"),
         of("Remarks", "Odd things about accepted events, per minute. Formula: rate of leadkpi_remarks_total times 60.", f"60 * {per_second('remarks_total', 'remark')}", "{{remark}}", "epm"),
@@ -507,9 +526,9 @@ def speed() -> list[Json]:
         return Query(per_second(f"{name}_bucket", "le"), "{{le}}", format="heatmap")
 
     return [
-        lines("From arrival to published", "How long an event takes from its arrival at the broker to the commit of its numbers. Formula: quantiles of leadkpi_event_to_publish_seconds.", quantiles(publish), unit="s", steps=SLOW),
+        lines("From arrival to published", "How long an event takes from its arrival at the broker to the commit of its numbers. Formula: quantiles of leadkpi_event_to_publish_seconds.", quantiles(publish), unit="s", steps=SLOW_PUBLISHING),
         heat("From arrival to published, all", "How often which time was taken. Formula: rate of the buckets of leadkpi_event_to_publish_seconds.", buckets(publish), "s"),
-        lines("Commit", "How long a shard's transaction takes. Formula: quantiles of leadkpi_commit_seconds.", quantiles(commit), unit="s", steps=SLOW),
+        lines("Commit", "How long a shard's transaction takes. Formula: quantiles of leadkpi_commit_seconds.", quantiles(commit), unit="s", steps=SLOW_COMMIT),
         heat("Commit, all", "How often which time was taken. Formula: rate of the buckets of leadkpi_commit_seconds.", buckets(commit), "s"),
     ]  # fmt: skip
 
@@ -523,7 +542,7 @@ def progress() -> list[Json]:
     lag = f"sum by (topic) ({gauge('lag_records', 'max', 'topic', 'partition')})"
     return [
         of("Waiting records by topic", "Records that wait to be read. Formula: sum of leadkpi_lag_records over partitions.", lag, "{{topic}}", "short"),
-        of("Counted until, by worker", "How long ago the instant lies up to which everything is counted. Formula: now - leadkpi_complete_until_timestamp_seconds.", age("complete_until_timestamp_seconds", "min", "instance"), "{{instance}}", "s", steps=COMPLETE),
+        of("Counted until, by worker", "How long ago the instant lies up to which everything is counted. Formula: now - leadkpi_complete_until_timestamp_seconds.", behind("instance"), "{{instance}}", "s", steps=COMPLETE),
         of("Shards by worker", "How the shards are shared out. Formula: leadkpi_shards.", gauge("shards", "max", "instance"), "{{instance}}", "none", stacked=True),
         of("Publishers", "1 while a publisher reaches its target. Formula: least leadkpi_publisher_up of each publisher.", gauge("publisher_up", "min", "publisher"), "{{publisher}}", "none"),
     ]  # fmt: skip
@@ -545,10 +564,11 @@ def capacity() -> list[Json]:
 
 def sources() -> list[Json]:
     """Return the panels of sources, versions and alerts."""
-    silent = age("cost_last_reported_timestamp_seconds", "max", "channel")
+    silent = since_report("", "channel")
     return [
         bars("Last cost report by channel", "How long ago the newest cost record of each channel was reported. Formula: now - leadkpi_cost_last_reported_timestamp_seconds.", [Query(f"sort_desc({silent})", "{{channel}}", at_once=True)], unit="s", steps=SILENT_COST),
         table("Workers and versions", "The version that each worker runs; one during most of the time, two during an update. Formula: leadkpi_build_info.", {"instance": "Worker", "version": "Version"}, [Column("Answers", gauge("build_info", "max", "instance", "version"), "bool_yes_no")]),
+        lines("Alerts posted", "Alerts posted to the webhook per minute, by what came of it; no data without a webhook or an alert. Formula: rate of leadkpi_webhook_deliveries_total times 60.", [Query(f"60 * {per_second('webhook_deliveries_total', 'outcome')}", "{{outcome}}")], unit="epm"),
         alerts(),
     ]  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Variables, thresholds and the kinds of panel that show facts and KPIs."""
 
 from panels import BLUE, Column, Json, Query, Steps, asked, bars, chosen, lines, tile
-from queries import JOB, Scope, number, or_gap, unit
+from queries import ANYTHING, JOB, Scope, number, or_gap, or_none, unit
 from words import about, title
 
 from kpis.facts import BASES
@@ -26,8 +26,10 @@ NONE_IS_GOOD: Steps = (("green", None), ("red", 1))
 REFUSED: Steps = (("green", None), ("orange", 0.01), ("red", 0.05))
 LATE: Steps = (("green", None), ("orange", 0.05), ("red", 0.2))
 SILENT_COST: Steps = (("green", None), ("orange", 7_200), ("red", 86_400))
-LAG: Steps = (("green", None), ("orange", 10_000), ("red", 100_000))
-SLOW: Steps = (("green", None), ("orange", 1), ("red", 5))
+LAG: Steps = (("green", None), ("orange", 1_000), ("red", 10_000))
+PARKED: Steps = (("green", None), ("orange", 500), ("red", 1_000))
+SLOW_PUBLISHING: Steps = (("green", None), ("orange", 1), ("red", 5))
+SLOW_COMMIT: Steps = (("green", None), ("orange", 1), ("red", 2.5))
 UP: Steps = (("red", None), ("green", 1))
 
 STEPS: dict[str, Steps] = {
@@ -38,8 +40,7 @@ STEPS: dict[str, Steps] = {
     "unattributed_share": UNATTRIBUTED,
     "fx_missing": NONE_IS_GOOD,
 }
-COUNTED_BY_DAYS = frozenset({"visitors", "visitor_to_lead"})
-TABLE = ("cost", "leads", "cpl", "cac", "roi", "conversion")
+COUNTED_FAULTS = frozenset({"fx_missing"})
 EACH_POINT = "Each point is the whole window that ended then."
 
 
@@ -74,16 +75,16 @@ def basis() -> Json:
 
 def channel(*, whole: bool = False) -> Json:
     """Return the variable of the channel; with `whole`, all of them together first."""
-    matchers = f'{JOB}, window="lifetime", campaign="_all"'
+    matchers = f'{ANYTHING}, {JOB}, window="lifetime", campaign="_all"'
     matchers += "" if whole else ', channel!="_all"'
-    return asked("channel", "Channel", "leadkpi_leads", matchers, "channel")
+    return asked("channel", "Channel", "", matchers, "channel")
 
 
 def campaign(*, whole: bool = False) -> Json:
     """Return the variable of the campaigns of the channel; with `whole`, all of them first."""
-    matchers = f'{JOB}, window="lifetime", channel="$channel"'
+    matchers = f'{ANYTHING}, {JOB}, window="lifetime", channel="$channel"'
     matchers += "" if whole else ', campaign!="_all"'
-    return asked("campaign", "Campaign", "leadkpi_leads", matchers, "campaign")
+    return asked("campaign", "Campaign", "", matchers, "campaign")
 
 
 # ----------------------------------------------------------------------------- kinds of panel
@@ -94,7 +95,9 @@ def kpi_tile(name: str, scope: Scope, **where: str) -> Json:
     basis_, window_ = where.get("basis", ""), where.get("window", "")
     heading = title(name) + (f", {NAMES_OF_WINDOWS[window_].lower()}" if window_ else "")
     extra = f"Exists on the {basis_} basis only." if basis_ else ""
-    query = Query(or_gap(number(name, scope, **where)))
+    asked_for = number(name, scope, **where)
+    # A fact that has never occurred is 0; a KPI without a value, or unknown cost, is not.
+    query = Query(or_gap(or_none(asked_for, scope) if name in COUNTED_FAULTS else asked_for))
     return tile(
         heading,
         about(name, extra, basis_),

@@ -13,6 +13,8 @@ UNITS = {"share": "percentunit", "ratio": "percentunit", "seconds": "s", "amount
 """Grafana's units by ours. An amount's currency is a label, so it stands in titles: $currency."""
 
 JOB = 'job="$job"'
+ANYTHING = '__name__=~"leadkpi_(impressions|clicks|leads|cost_amount)"'
+"""The metrics of which a scope with numbers has one; a channel may spend and have no lead."""
 
 
 class Scope(NamedTuple):
@@ -93,6 +95,15 @@ def or_gap(query: str) -> str:
     return f"{query} or vector(NaN)"
 
 
+def or_none(query: str, scope: Scope, basis: str = "$basis", window: str = "$window") -> str:
+    """Return 0 where `query` has no answer, but the scope has numbers in the window.
+
+    What has never occurred has no series; where other things are counted it is known to be none.
+    """
+    matchers = [ANYTHING, JOB, f'basis="{basis}"', _window(window), *scope]
+    return f"{query} or 0 * max({{{', '.join(matchers)}}})"
+
+
 def per_second(name: str, *by: str, **matched: str) -> str:
     """Return how often a counter of the workers is counted, per second."""
     return f"sum{_by(by)}(rate({_own(name, matched)}[$__rate_interval]))"
@@ -113,9 +124,27 @@ def gauge(name: str, how: str, *by: str) -> str:
     return f"{how}{_by(by)}({_own(name, {})})"
 
 
-def age(name: str, how: str, *by: str) -> str:
-    """Return how many seconds ago a timestamp was; an unknown one, NaN, is left out."""
-    return f"time() - {how}{_by(by)}({_own(name, {})} > 0)"
+def since_report(channel: str, *by: str) -> str:
+    """Return how many seconds ago the newest cost was reported, of the most silent channel."""
+    # A channel's report is known to several shards.
+    newest = f"max by (channel) (leadkpi_cost_last_reported_timestamp_seconds{{{JOB}{channel}}})"
+    return f"time() - min{_by(by)}({newest})"
+
+
+def behind(*by: str) -> str:
+    """Return how many seconds ago complete_until is, of the last of the workers with shards.
+
+    What is not known yet is NaN, and left out.
+    """
+    known = f"leadkpi_complete_until_timestamp_seconds{{{JOB}}} > 0"
+    return f"time() - min{_by(by)}({known} and on (job, instance) leadkpi_shards{{{JOB}}} > 0)"
+
+
+def outcomes() -> str:
+    """Return how many events a second have each outcome; late ones are among the accepted."""
+    return (
+        f'sum by (outcome) (rate(leadkpi_events_total{{{JOB}, outcome!="late"}}[$__rate_interval]))'
+    )
 
 
 def late_share() -> str:
@@ -131,7 +160,8 @@ def late_share() -> str:
 
 def rejected_share() -> str:
     """Return which share of the events read in the time shown was refused."""
-    read = counted("events_total")
+    # Late events are counted beside the accepted ones.
+    read = f'sum(increase(leadkpi_events_total{{{JOB}, outcome!="late"}}[$__range]))'
     rejected = counted("events_total", outcome="rejected")
     return f"({rejected} or 0 * {read}) / ({read} > 0)"
 

@@ -6,7 +6,9 @@ TITLES = {
     "cost": "Spend",
     "leads": "Leads",
     "cpl": "Cost per lead",
+    "cpl_gross": "Cost per lead, all",
     "cac": "Cost per customer (CAC)",
+    "cac_media": "CAC, media only",
     "roi": "Return on spend (ROI)",
     "roas": "Revenue per spend (ROAS)",
     "revenue_net": "Revenue",
@@ -43,7 +45,9 @@ MEANINGS = {
     "spend that is not reported yet is unknown and never counts as 0.",
     "leads": "New leads in the window, less those that were declared invalid.",
     "cpl": "What one lead cost.",
+    "cpl_gross": "What one lead cost if those that turned out invalid are counted too.",
     "cac": "What one new customer cost.",
+    "cac_media": "What one new customer cost in advertising alone, without fees.",
     "roi": "What came back for the money beyond the money itself: 0 % is break-even, 100 % is twice the spend.",
     "roas": "What came in for the money: 100 % is break-even.",
     "revenue_net": "What sales brought, less refunds and cancellations.",
@@ -86,5 +90,6 @@ def title(name: str) -> str:
 def about(name: str, extra: str = "", basis: str = "") -> str:
     """Return what a fact or KPI means and how it is reckoned."""
     reckoned = formula(name, basis)
-    parts = [MEANINGS[name], extra, f"Formula: {reckoned}." if reckoned else ""]
+    formula_text = f"Formula: {reckoned or f'the fact {name}, counted in the window'}."
+    parts = [MEANINGS[name], extra, formula_text]
     return " ".join(part for part in parts if part)

@@ -8,17 +8,19 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
 
 from kpis.catalog import Catalog
 from streams.publishers.prometheus import WINDOW_LABELS, series_of_kpi
 from streams.settings import Settings
 from tests.deploy import grafana
+from tests.deploy.files import mounts, services
 from tests.deploy.grafana import CHOSEN, QUIET, Json
 from tests.parts.install import ROOT
 
 SDK: Final = "grafana-foundation-sdk==0.0.21"
-BUSINESS: Final = re.compile(r"max(?: by \([a-z, ]+\) )?\(leadkpi_\w+\{[^}]*\bbasis=[^}]*\}\)")
+BUSINESS: Final = re.compile(r"max(?: by \([a-z, ]+\) )?\((?:leadkpi_\w+)?\{[^}]*\bbasis=[^}]*\}\)")
 
 
 # ----------------------------------------------------------------------------- what stands there
@@ -125,6 +127,29 @@ def test_panels_lie_beside_each_other_and_each_row_of_them_says_how_far_to_trust
         }, name
 
 
+@pytest.mark.parametrize(
+    ("panel", "alert"),
+    [
+        ("Counted until", "LeadPulseStalled"),
+        ("Waiting records", "LeadPulseLagGrows"),
+        ("Parked events", "LeadPulseParkedGrowing"),
+        ("Commit", "LeadPulseCommitSlow"),
+        ("From arrival to published", "LeadPulsePublishSlow"),
+        ("Refused events", "LeadPulseRejectsHigh"),
+    ],
+)
+def test_red_begins_where_the_alert_does(panel: str, alert: str) -> None:
+    text = (ROOT / "deploy" / "prometheus" / "alerts-health.rules.yml").read_text()
+    rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+    (expr,) = (rule["expr"] for rule in rules if rule.get("alert") == alert)
+    found = [one for where, one in every_panel() if where == f"operations: {panel}"]
+    assert found
+    for one in found:
+        last = one["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]
+        assert last["color"] == "red"
+        assert re.search(rf"> {last['value']:g}\b", expr), expr
+
+
 def test_links_keep_what_was_chosen() -> None:
     uids = {dashboard["uid"] for dashboard in grafana.read().values()}
     for name, dashboard in grafana.read().items():
@@ -144,7 +169,10 @@ def test_provisioning_names_the_datasource_and_the_folder_of_the_dashboards() ->
     assert (source["type"], source["access"]) == ("prometheus", "proxy")
     (provider,) = providers["providers"]
     assert provider["type"] == "file"
-    assert Path(provider["options"]["path"]).is_absolute()
+    mounted = {mount.source: mount.target for mount in mounts(services()["grafana"])}
+    assert mounted["./deploy/grafana/dashboards"] == provider["options"]["path"]
+    assert mounted["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"
+    assert source["url"].removeprefix("http://").partition(":")[0] in services()
     for name, dashboard in grafana.read().items():
         chosen = grafana.variables(dashboard)[0]
         assert (chosen["name"], chosen["current"]["value"]) == ("datasource", source["uid"]), name
@@ -191,33 +219,38 @@ def promtool(path: Path, document: Json) -> subprocess.CompletedProcess[str]:
     return subprocess.run(done, capture_output=True, text=True, check=False)
 
 
-def test_panels_that_may_be_empty_show_what_they_are_for(tmp_path: Path) -> None:
-    labels = '{job="a", rule="cpl_spike", channel="google_ads", campaign="_all", instance="%s"}'
-    over = labels.replace("cpl_spike", "over") % "w1"
-    shown = '{rule="cpl_spike", channel="google_ads", campaign="_all"}'
-    queries = {
-        grafana.filled(one.expr, {**CHOSEN, "job": "a"})
+def quiet_queries() -> set[str]:
+    """Return the queries of the panels that may be empty."""
+    values = {**CHOSEN, **grafana.GRAFANAS, "job": "a"}
+    return {
+        grafana.filled(one.expr, values)
         for name, dashboard in grafana.read().items()
         for one in grafana.asked(name, dashboard)
         if one.panel in QUIET
     }
-    assert len(queries) == 3
+
+
+def test_panels_that_may_be_empty_show_what_they_are_for(tmp_path: Path) -> None:
+    labels = '{job="a", rule="cpl_spike", channel="google_ads", campaign="_all", instance="%s"}'
+    over = labels.replace("cpl_spike", "over") % "w1"
     # Two workers during a hand-over, and an alert that is over.
-    told = [{"series": f"leadkpi_alert_firing{labels % w}", "values": "1"} for w in ("w1", "w2")]
-    told.append({"series": f"leadkpi_alert_firing{over}", "values": "1 stale"})
-    firing = [{"labels": shown, "value": 1}]
-    tests = {
-        "evaluation_interval": "1m",
-        "tests": [
-            {
-                "interval": "1m",
-                "input_series": told,
-                "promql_expr_test": [
-                    {"expr": query, "eval_time": "1m", "exp_samples": firing} for query in queries
-                ],
-            }
-        ],
+    told = [{"series": f"leadkpi_alert_firing{labels % w}", "values": "1x5"} for w in ("w1", "w2")]
+    told.append({"series": f"leadkpi_alert_firing{over}", "values": "1 1 1 stale"})
+    posted = 'leadkpi_webhook_deliveries_total{job="a", outcome="failed", instance="w1"}'
+    told.append({"series": posted, "values": "0+3x5"})
+    shown = {
+        "leadkpi_alert_firing": ('{rule="cpl_spike", channel="google_ads", campaign="_all"}', 1),
+        "leadkpi_webhook_deliveries_total": ('{outcome="failed"}', 3),
     }
+    checks = [
+        {"expr": query, "eval_time": "5m", "exp_samples": [{"labels": labels, "value": value}]}
+        for query in quiet_queries()
+        for metric, (labels, value) in shown.items()
+        if metric in query
+    ]
+    assert len(checks) == len(quiet_queries()) == 4
+    case = {"interval": "1m", "input_series": told, "promql_expr_test": checks}
+    tests = {"evaluation_interval": "1m", "tests": [case]}
     done = promtool(tmp_path / "firing.yml", tests)
     assert done.returncode == 0, done.stdout + done.stderr
 
