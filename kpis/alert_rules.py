@@ -247,6 +247,11 @@ def rules_of(tables: Mapping[str, object], where: str) -> tuple[Rule, ...]:
     return tuple(rules.values())
 
 
+def keys_of(kind: str) -> frozenset[str]:
+    """Return the keys that a rule of a kind may have in TOML."""
+    return _KEYS[kind]
+
+
 def _rule_of(name: str, table: object, where: str) -> Rule:
     if not name or not name.isascii() or not name.replace("_", "").replace("-", "").isalnum():
         _refuse(where, "a name of letters, digits, - and _", name)

@@ -1,16 +1,22 @@
-"""What every rule finds about a scope at a minute.
+"""What every rule finds about a scope at a minute, and why.
 
 Source: contract, section 9.
 """
 
 from collections.abc import Iterable, Mapping
 
-from kpis.alert_rules import Rule
-from kpis.alerts import Finding, Standing
+from kpis.alert_rules import CPL_SPIKE, Rule
+from kpis.alerts import QUIET, Finding, Standing
+from kpis.baselines import Baselines
+from kpis.calendar import MINUTE_MS
 from kpis.decomposition import CampaignTold, Explanation
+from kpis.explanations import explanation, ranked
 from kpis.facts import Scope
+from kpis.readings import READERS
+from kpis.sight import Sight
 from kpis.spans import Spans
 from kpis.surroundings import Outlook
+from kpis.verdicts import verdict
 
 
 class Detector:
@@ -26,11 +32,14 @@ class Detector:
         self._rules = tuple(rule for rule in rules if rule.enabled)
         self._outlook = outlook
         self._spans = spans
+        self._baselines = Baselines(outlook)
 
     def evaluate(
         self, scope: Scope, minute: int, standings: Mapping[str, Standing] | None = None
     ) -> list[Finding]:
         """Return what the rules that concern a scope find at a minute, at most one finding per rule.
+
+        A rule without a standing that finds nothing to judge by has no finding.
 
         Args:
             scope: What is looked at, on the period basis.
@@ -38,11 +47,26 @@ class Detector:
             standings: Where the scope stands by rule name; those that are not there are quiet. What
                 lies before the end of an incident does not fire again.
         """
-        raise NotImplementedError
+        stands = standings or {}
+        sight = Sight(scope, minute, self._outlook, self._spans, self._baselines)
+        findings = []
+        for rule in self._rules:
+            if rule.concerns(scope):
+                standing = stands.get(rule.name, QUIET)
+                finding = _found(rule, sight, standing)
+                if finding is not None:
+                    findings.append(finding)
+        return findings
 
     def campaigns_told(self, scopes: Iterable[Scope], minute: int) -> list[CampaignTold]:
         """Return those of a shard's campaigns that spent most above their usual, at most ten a window."""
-        raise NotImplementedError
+        sights = [
+            Sight(scope, minute, self._outlook, self._spans, self._baselines)
+            for scope in scopes
+            if scope.campaign_id is not None
+        ]
+        coverage = next((rule.coverage for rule in self._rules if rule.kind == CPL_SPIKE), None)
+        return [] if coverage is None else ranked(sights, coverage)
 
     def explain(self, finding: Finding, told: Iterable[CampaignTold] = ()) -> Explanation | None:
         """Return why a finding is what it is; None if nothing can be said.
@@ -51,4 +75,26 @@ class Detector:
             finding: One of `evaluate`.
             told: What all shards told of their campaigns last; asked for channels and the whole.
         """
-        raise NotImplementedError
+        return explanation(finding, told, self._outlook)
+
+
+def _found(rule: Rule, sight: Sight, standing: Standing) -> Finding | None:
+    resolved_minute = -(-standing.resolved_ms // MINUTE_MS)
+    condition, reading = verdict(rule, READERS[rule.kind](rule, sight), resolved_minute)
+    if reading is None:
+        if standing == QUIET:
+            return None
+        window = sight.window("last_24h")
+        return Finding(
+            rule=rule, scope=sight.scope, minute=sight.minute, window=window, condition=condition
+        )
+    return Finding(
+        rule=rule,
+        scope=sight.scope,
+        minute=sight.minute,
+        window=reading.window,
+        condition=condition,
+        evidence=reading.evidence,
+        facts=reading.facts,
+        usual=reading.usual,
+    )

@@ -1,0 +1,210 @@
+"""The explanation of a finding, from what is counted and what shards told of their campaigns.
+
+Source: contract, section 9.
+"""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from heapq import nlargest
+from typing import Final
+
+from msgspec import UNSET, UnsetType
+
+from kpis.alert_rules import CPL_SPIKE, WINDOWS
+from kpis.alerts import FIRES, Finding
+from kpis.baselines import LAST_DAYS, SAME_HOURS, WEEKS, Run, days_before, hours_of, same_hours
+from kpis.decomposition import (
+    Campaign,
+    CampaignPart,
+    CampaignTold,
+    ChannelPart,
+    Explanation,
+    Funnel,
+    Part,
+    Sums,
+    excess,
+    factors,
+    mix_and_rate,
+    rounded,
+    top,
+)
+from kpis.facts import PERIOD, Facts, Scope, Subject, add
+from kpis.money import MICROS
+from kpis.sight import Sight
+from kpis.surroundings import Outlook, leads_of
+from kpis.windows import amount_text
+
+MOST_TOLD: Final = 10
+"""So many campaigns a shard tells of each window: three are shown, and each may be another scope's."""
+_MOST_SHOWN: Final = 3
+
+
+def explanation(
+    finding: Finding, told: Iterable[CampaignTold], outlook: Outlook
+) -> Explanation | None:
+    """Return why a CPL is what it is; None for other rules and where nothing fires."""
+    if finding.rule.kind != CPL_SPIKE or finding.condition != FIRES:
+        return None
+    scope = finding.scope
+    cpc, click_to_lead = _factors(finding)
+    usual_clicks = _usual_clicks(finding)
+    is_without_leads = not finding.evidence.leads
+    shown = Explanation(
+        cpc=cpc,
+        click_to_lead=click_to_lead,
+        clicks=finding.facts.get("clicks", 0) if is_without_leads else UNSET,
+        usual_clicks=usual_clicks if is_without_leads and usual_clicks is not None else UNSET,
+        channels=(_channels(finding, outlook) or UNSET) if scope.channel is None else UNSET,
+        campaigns=(_campaigns(finding, told) or UNSET) if scope.campaign_id is None else UNSET,
+    )
+    return None if shown == Explanation() else shown
+
+
+def _funnel(facts: Facts) -> Funnel:
+    return Funnel(facts.get("cost", 0), facts.get("clicks", 0), leads_of(PERIOD, facts))
+
+
+def _sums(facts: Facts) -> Sums:
+    return Sums(facts.get("cost", 0), leads_of(PERIOD, facts))
+
+
+def _number(value: Fraction) -> float:
+    return round(value * MICROS) / MICROS
+
+
+def _factors(finding: Finding) -> tuple[Part | UnsetType, Part | UnsetType]:
+    now, usual = _funnel(finding.facts), _funnel(finding.usual)
+    shares = factors(now, usual)
+    if shares is None:
+        return UNSET, UNSET
+    return (
+        Part(
+            _number(Fraction(usual.cost, usual.clicks * MICROS)),
+            _number(Fraction(now.cost, now.clicks * MICROS)),
+            shares.cpc / MICROS,
+        ),
+        Part(
+            _number(Fraction(usual.leads, usual.clicks)),
+            _number(Fraction(now.leads, now.clicks)),
+            shares.click_to_lead / MICROS,
+        ),
+    )
+
+
+def _usual_clicks(finding: Finding) -> float | None:
+    """Return how many clicks the window's cost usually buys."""
+    now, usual = _funnel(finding.facts), _funnel(finding.usual)
+    return _number(Fraction(usual.clicks * now.cost, usual.cost)) if usual.cost > 0 else None
+
+
+# ----------------------------------------------------------------------------- channels
+
+
+def _channels(finding: Finding, outlook: Outlook) -> tuple[ChannelPart, ...]:
+    kind = finding.evidence.baseline_kind
+    if kind not in (SAME_HOURS, LAST_DAYS):
+        return ()
+    now: dict[str, Sums] = {}
+    usual: dict[str, Sums] = {}
+    runs = _runs(outlook, finding.window.kind, finding.minute, kind)
+    for channel in outlook.sums.channels(PERIOD):
+        subject = Subject(PERIOD, Scope(channel, None))
+        sums = _sums(outlook.sums.facts(subject, finding.window))
+        before = _sums(_facts(outlook, subject, runs))
+        if any((*sums, *before)):
+            now[channel], usual[channel] = sums, before
+    effects = mix_and_rate(now, usual)
+    parts = rounded([part for effect in effects.values() for part in effect])
+    return tuple(
+        ChannelPart(channel, parts[2 * place] / MICROS, parts[2 * place + 1] / MICROS)
+        for place, channel in enumerate(effects)
+    )
+
+
+def _runs(outlook: Outlook, window: str, minute: int, kind: str) -> list[Run]:
+    """Return the hours of a baseline."""
+    run = hours_of(outlook.calendar, window, minute)
+    if kind == LAST_DAYS:
+        return [days_before(outlook.calendar, run)]
+    weeks = (same_hours(outlook.calendar, run, back) for back in range(1, WEEKS + 1))
+    return [Run(head.start, tail.end) for head, tail in weeks]
+
+
+def _facts(outlook: Outlook, subject: Subject, runs: Iterable[Run]) -> Facts:
+    total: Facts = {}
+    for run in runs:
+        add(total, outlook.sums.facts(subject, run.window))
+    return total
+
+
+# ----------------------------------------------------------------------------- campaigns
+
+
+def _campaigns(finding: Finding, told: Iterable[CampaignTold]) -> tuple[CampaignPart, ...]:
+    baseline = finding.evidence.baseline
+    if baseline is None:
+        return ()
+    cpl = baseline * MICROS
+    now, usual = _sums(finding.facts), _sums(finding.usual)
+    is_last_days = finding.evidence.baseline_kind == LAST_DAYS
+    found = [
+        (campaign, excess(campaign, now, usual, cpl))
+        for each in told
+        if each.window == finding.window.kind and finding.scope.channel in (None, each.channel)
+        for campaign in (_campaign(each, is_last_days),)
+    ]
+    return tuple(
+        CampaignPart(
+            campaign.channel,
+            campaign.campaign_id,
+            amount_text(round(above)),
+            amount_text(campaign.now.cost),
+            campaign.now.leads,
+        )
+        for campaign, above in top(found, _MOST_SHOWN)
+    )
+
+
+def _campaign(told: CampaignTold, is_last_days: bool) -> Campaign:  # noqa: FBT001 - which pair
+    usual = (
+        Sums(told.week_cost, told.week_leads)
+        if is_last_days
+        else Sums(told.same_cost, told.same_leads)
+    )
+    return Campaign(told.channel, told.campaign_id, Sums(told.cost, told.leads), usual)
+
+
+def ranked(sights: Sequence[Sight], least_coverage: float) -> list[CampaignTold]:
+    """Return the campaigns that spent most above their own usual, at most `MOST_TOLD` of each window.
+
+    Args:
+        sights: Campaigns at one minute.
+        least_coverage: That of the baselines.
+    """
+    found = []
+    for kind in WINDOWS:
+        told = (each for sight in sights if (each := _told(sight, kind, least_coverage)))
+        found += nlargest(MOST_TOLD, told, key=_own_excess)
+    return found
+
+
+def _told(sight: Sight, kind: str, least_coverage: float) -> CampaignTold | None:
+    now = _sums(sight.facts(kind))
+    if now.cost <= 0:
+        return None
+    baseline = sight.baseline(kind, least_coverage)
+    same, week = _sums(baseline.same_hours.facts), _sums(baseline.last_days.facts)
+    return CampaignTold(
+        sight.scope.channel or "", sight.scope.campaign_id or "", kind, *now, *same, *week
+    )
+
+
+def _own_excess(told: CampaignTold) -> tuple[float, int]:
+    """Return what a campaign spent above the usual price of its leads, micros.
+
+    By its own usual CPL; without one all of its cost is above it if it has no leads either.
+    """
+    for cost, leads in ((told.same_cost, told.same_leads), (told.week_cost, told.week_leads)):
+        if leads > 0:
+            return told.cost - told.leads * cost / leads, told.cost
+    return (float(told.cost) if told.leads <= 0 else 0.0), told.cost
