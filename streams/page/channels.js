@@ -143,6 +143,9 @@ function row(key, opened, again) {
     setAttributes(button, { "aria-expanded": String(isOpen), title: t(isOpen ? "campaigns_hide" : "campaigns_show", { name: text }) });
     COLUMNS.forEach((column, index) => cells[index].update(view, numbersKey(basis, window, channel, campaign), column));
     if (!isChannel) return;
+    const hasHours = Boolean(board.series[channel]?.length);
+    show(spark.node, hasHours);
+    if (!hasHours) return;
     const hours = lastHours(board.series[channel], SPARK_HOURS + 1, view.now());
     spark.update(hours.map(({ hour }) => ofHour(hour, "leads")), t("spark", { name: `${nameOf(view, "leads")} ${text}` }));
   };

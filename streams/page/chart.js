@@ -5,7 +5,7 @@ import { ALL, lastHours, ofHour } from "./numbers.js";
 import { byId } from "./sections.js";
 
 const HOURS = 48;
-const HEIGHT = 260;
+const HEIGHT = 300;
 const NARROW = 520;
 
 /** The chart; `update` draws anew only what changed. */
@@ -15,9 +15,10 @@ export function chart(again) {
   const spend = element("span", { class: "key spend" });
   const cpl = element("span", { class: "key cpl" });
   const note = element("p", { class: "quiet small" });
-  const none = element("p", { class: "quiet" });
+  const none = element("p", { class: "quiet void" });
   const table = hourTable();
-  byId("chart").append(element("p", { class: "legend" }, spend, cpl, readout), box, table.node, none, note);
+  const legend = element("p", { class: "legend" }, spend, cpl, readout);
+  byId("chart").append(legend, box, table.node, none, note);
   const button = byId("chart_switch");
   let isTable = false;
   let plot = null;
@@ -47,7 +48,7 @@ export function chart(again) {
     const hours = lastHours(board.series[ALL], HOURS, now());
     show(none, !hasHours);
     show(box, hasHours && !isTable);
-    show(note, hasHours);
+    for (const node of [note, legend, button]) show(node, hasHours);
     show(table.node, hasHours && isTable);
     if (isTable) table.update(view, hours);
     latest = { view, hours };
@@ -113,7 +114,7 @@ function options(view, width, onIndex) {
       cpl: { range: (_, low, high) => [0, (high || 1) * 1.1] },
     },
     axes: [
-      { ...axis, grid: { show: false }, space: width < NARROW ? 56 : 72, values: (_, splits) => splits.map((s) => (midnight(s) ? f.day(s * 1000) : f.short(s * 1000))) },
+      { ...axis, size: 28, grid: { show: false }, space: width < NARROW ? 56 : 72, values: (_, splits) => splits.map((s) => (midnight(s) ? f.day(s * 1000) : f.short(s * 1000))) },
       { ...axis, scale: "spend", size: 64, values: (_, splits) => splits.map((s) => f.wholeAmount(s)) },
       { ...axis, scale: "cpl", side: 1, size: 58, grid: { show: false }, stroke: probe("--cpl"), values: (_, splits) => splits.map((s) => f.wholeAmount(s)) },
     ],

@@ -54,7 +54,8 @@ export function setChildren(parent, nodes) {
 
 /** Show a node or hide it. */
 export function show(node, isShown) {
-  if (node.hidden === isShown) node.hidden = !isShown;
+  // Drawings have the attribute only, no property.
+  if (node.hasAttribute("hidden") === isShown) node.toggleAttribute("hidden", !isShown);
 }
 
 /** Return a store of nodes by key: `of(key)` makes one once, `keep(keys)` forgets the others. */

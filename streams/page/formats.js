@@ -12,15 +12,13 @@ export function formats(language, currency, zone) {
   const count = number({ maximumFractionDigits: 0 });
   const percents = [0, 1, 2].map((digits) =>
     number({ style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }));
-  const signed = [0, 1].map((digits) =>
-    number({ style: "percent", maximumFractionDigits: digits, signDisplay: "exceptZero" }));
-  const time = (options) => timeFormat(locale, zone, options);
-  const clock = time({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  const short = time({ hour: "2-digit", minute: "2-digit" });
-  const day = time({ day: "numeric", month: "short" });
-  const dayAndTime = time({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
-  const dayAndYear = time({ day: "numeric", month: "short", year: "numeric" });
-  const unit = (name) => number({ style: "unit", unit: name, unitDisplay: "short" });
+  const rough = [0, 1].map((digits) =>
+    number({ style: "percent", maximumFractionDigits: digits }));
+  const moment = (options) => {
+    const format = timeFormat(locale, zone, options);
+    return (ms) => (Number.isFinite(ms) ? format.format(ms) : "—");
+  };
+  const unit = (name) => number({ style: "unit", unit: name, unitDisplay: "narrow" });
   const units = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]].map(
     ([name, seconds]) => [unit(name), seconds]);
 
@@ -36,18 +34,20 @@ export function formats(language, currency, zone) {
     wholeAmount: (value) => whole.format(value),
     share,
     count: (value) => count.format(value),
-    value: (value, kind) =>
-      kind === "amount" ? amount(value)
-      : kind === "share" ? share(value)
-      : kind === "ratio" ? percents[0].format(value)
-      : count.format(value),
-    change: (value) => signed[Math.abs(value) < 0.1 ? 1 : 0].format(value),
-    points: (value) => number({ maximumFractionDigits: 0, signDisplay: "exceptZero" }).format(value * 100),
-    clock: (ms) => clock.format(ms),
-    short: (ms) => short.format(ms),
-    day: (ms) => day.format(ms),
-    dayAndTime: (ms) => dayAndTime.format(ms),
-    dayAndYear: (ms) => dayAndYear.format(ms),
+    /** Return a value with its unit, with a real minus. */
+    value: (value, kind) => {
+      const text = kind === "amount" ? amount(value)
+        : kind === "share" ? share(value)
+        : kind === "ratio" ? percents[0].format(value)
+        : count.format(value);
+      return text.replace("-", "−");
+    },
+    change: (value) => rough[Math.abs(value) < 0.1 ? 1 : 0].format(value),
+    points: (value) => count.format(value * 100),
+    clock: moment({ hour: "2-digit", minute: "2-digit", second: "2-digit" }),
+    short: moment({ hour: "2-digit", minute: "2-digit" }),
+    day: moment({ day: "numeric", month: "short" }),
+    dayAndTime: moment({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }),
     /** Return a span in its largest unit, and the next if that is short: "1 h 12 min". */
     span: (ms) => {
       const seconds = Math.max(0, Math.floor(ms / 1000));

@@ -34,6 +34,10 @@ const TELLTALES = {
   cost: ["cpl", "cpl_gross", "cpc", "cpm"],
   revenue_net: ["revenue_per_lead", "average_revenue_per_sale"],
 };
+// What nobody can count by the lead it led to.
+const PERIOD_ONLY = new Set(["impressions", "clicks", "ctr", "cpc", "visitors", "visitor_to_lead"]);
+// By hour everything is known on the period basis only; these are the same on both.
+const SAME_ON_BOTH = new Set(["cost", "leads", "cpl"]);
 const APPROXIMATE = new Set(["visitors", "visitor_to_lead"]);
 
 /** Return the key of a scope's numbers on the board; channel and campaign as they are in keys. */
@@ -65,6 +69,7 @@ export function figure(board, key, name) {
   const unit = kpi ? kpi.unit : AMOUNT_FACTS.has(name) ? "amount" : "count";
   const nothing = { raw: null, value: null, unit, isPartial: false, isApproximate: false, isImplausible: false };
   const fields = board.numbers[key];
+  if (key.startsWith("cohort|") && PERIOD_ONLY.has(name)) return { ...nothing, reason: "period_only" };
   if (!fields) return { ...nothing, reason: "nothing" };
   const undefinedKpis = json(fields._undefined, {});
   const raw = fields[name] ?? null;
@@ -118,8 +123,15 @@ export function ofHour(hour, name) {
   return name in RATIOS ? finite(ratio(name, sumsOf([[hour, 1]]))) : null;
 }
 
-/** Tell whether hours say anything of a name. */
-export const isHourly = (name) => name in HOURLY || name in RATIOS;
+/** Tell whether hours say anything of a name on a basis. */
+export const isHourly = (name, basis = "period") =>
+  (name in HOURLY || name in RATIOS) && (basis === "period" || SAME_ON_BOTH.has(name));
+
+/** Return the field that says how many entered a stage; nothing enters the last one by lead. */
+export const stageField = (basis, stages, index) =>
+  basis === "cohort" && index > 0 && index === stages.length - 1
+    ? `reached.${stages[index]}.${stages[index - 1]}`
+    : `stage_entered.${stages[index]}`;
 
 /**
  * Return what a KPI or fact was in [start, end), the hours at its edges taken pro rata.

@@ -52,7 +52,14 @@ function write() {
   writeLabels(now);
   top.update(now);
   warn(now);
-  for (const section of sections) section(now);
+  for (const section of sections) {
+    try {
+      section(now);
+    } catch (error) {
+      // What one part cannot show must not hide the others.
+      reportError(error);
+    }
+  }
 }
 
 /** Write soon: once for all that happens at once. */

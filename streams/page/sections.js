@@ -1,7 +1,7 @@
 // The parts of the page except channels and chart; each is made once and then patched.
 
 import { drawing, element, flash, nodes, setAttributes, setChildren, setText, show, sparkline } from "./elements.js";
-import { ALL, comparison, figure, freshness, isHourly, lastHours, numbersKey, ofHour, unescaped } from "./numbers.js";
+import { ALL, comparison, figure, freshness, isHourly, lastHours, numbersKey, ofHour, stageField, unescaped } from "./numbers.js";
 import { hasText } from "./texts.js";
 
 const MAIN = ["cost", "leads", "cpl", "cac", "revenue_net", "roi"];
@@ -85,13 +85,14 @@ function tile(name, isMain) {
   const label = element("h3");
   const value = place("p");
   const arrow = element("span", { class: "arrow", "aria-hidden": "true" });
+  const way = element("span", { class: "heard" });
   const size = element("span", { class: "size" });
   const verdict = element("span", { class: "verdict" });
   const heard = element("span", { class: "heard" });
-  const change = element("p", { class: "change" }, arrow, size, " ", verdict, heard);
+  const change = element("p", { class: "change" }, arrow, way, " ", size, " ", verdict, heard);
   const spark = sparkline();
   const node = element("li", { class: isMain ? "tile main" : "tile", "data-tile": name }, label, value.node, change);
-  if (isHourly(name)) node.append(spark.node);
+  node.append(spark.node);
   const skeleton = element("span", { class: "skeleton" });
   let compared = null;
   const update = (view) => {
@@ -107,13 +108,18 @@ function tile(name, isMain) {
     compared = comparison(board, basis, window, name);
     show(change, compared !== null);
     if (compared) writeChange(compared);
-    const hours = lastHours(board.series[ALL], SPARK_HOURS + 1, view.now());
-    spark.update(hours.map(({ hour }) => ofHour(hour, name)), t("spark", { name: nameOf(view, name) }));
+    const hasHours = isHourly(name, basis) && Boolean(board.series[ALL]?.length);
+    show(spark.node, hasHours);
+    if (hasHours) {
+      const hours = lastHours(board.series[ALL], SPARK_HOURS + 1, view.now());
+      spark.update(hours.map(({ hour }) => ofHour(hour, name)), t("spark", { name: nameOf(view, name) }));
+    }
 
     function writeChange({ before, change: by, isRelative, direction, verdict: told, day }) {
       setAttributes(change, { class: `change ${told}` });
       setText(arrow, ARROWS[direction]);
-      setText(size, direction === 0 ? t("same") : isRelative ? f.change(by) : `${f.points(by)} ${t("points")}`);
+      setText(way, direction === 0 ? "" : t(direction < 0 ? "down" : "up"));
+      setText(size, direction === 0 ? t("same") : isRelative ? f.change(Math.abs(by)) : `${f.points(Math.abs(by))} ${t("points")}`);
       setText(verdict, told === "neutral" ? "" : t(told));
       const unit = figure(board, numbersKey(basis, window), name).unit;
       const text = t(day ? "than_yesterday" : "than_before", { value: f.value(before, unit) });
@@ -196,7 +202,8 @@ export function explanation() {
     setText(byId("state_help"), t(`state_help.${state}`));
     const start = Date.parse(fields?._start ?? "");
     const end = Math.min(Date.parse(fields?._end ?? "") || now(), now());
-    const span = start ? ` ${t("from_to", { from: f.dayAndTime(start), to: f.dayAndTime(end) })}.` : "";
+    const to = start && f.day(start) === f.day(end) ? f.short(end) : f.dayAndTime(end);
+    const span = start ? ` ${t("from_to", { from: f.dayAndTime(start), to })}.` : "";
     setText(byId("explanation"), `${t(`window_help.${window}`, { zone })}${span} ${t(`basis_help.${basis}`)}`);
   };
 }
@@ -215,13 +222,14 @@ export function funnel() {
     const { board, basis, window, t, f } = view;
     const key = numbersKey(basis, window);
     const stages = (board?.funnel ?? ["lead", "mql", "sql", "customer"]).filter((stage) => stage !== "visitor");
-    const counts = stages.map((stage) => (board && figure(board, key, `stage_entered.${stage}`).value) || 0);
+    const fields = stages.map((_, index) => stageField(basis, stages, index));
+    const counts = fields.map((field) => (board && figure(board, key, field).value) || 0);
     const most = Math.max(1, ...counts);
     setChildren(list, stages.map((stage) => rows.of(stage).node));
     rows.keep(new Set(stages));
     if (!board) return;
     stages.forEach((stage, index) =>
-      rows.of(stage).update(view, key, stages[index - 1], counts[index] / most));
+      rows.of(stage).update(view, key, { field: fields[index], before: stages[index - 1], part: counts[index] / most }));
     writeVisitors(view, key);
     const later = Number(board.numbers[key]?.leads ?? 0) - Number(board.numbers[key]?.["stage_entered.lead"] ?? 0);
     show(note, later > 0);
@@ -256,14 +264,15 @@ function stageRow(stage) {
   const of = element("span");
   const rate = element("span", { class: "rate" }, share.node, " ", of);
   const node = element("li", { "data-stage": stage }, label, count.node, element("span", { class: "track" }, bar), rate);
-  const update = (view, key, before, part) => {
-    const { t } = view;
+  const update = (view, key, { field, before, part }) => {
+    const { t, board } = view;
     setText(label, stageName(view, stage));
-    count.update(view, key, `stage_entered.${stage}`);
+    count.update(view, key, field);
     // By the object model: a style attribute would be against the page's own policy.
     bar.style.setProperty("--part", String(part));
-    show(rate, Boolean(before));
-    if (!before) return;
+    const isRated = Boolean(before && board.numbers[key]);
+    show(rate, isRated);
+    if (!isRated) return;
     const found = share.update(view, key, `stage_conversion.${before}.${stage}`);
     setText(of, found.value === null ? "" : t("of_previous", { share: "", stage: stageName(view, before).toLowerCase() }).trim());
   };
@@ -291,7 +300,8 @@ export function quality() {
       const row = rows.of(name);
       setText(row.term, t(`quality.${name}`));
       setText(row.help, t(`quality_help.${name}`));
-      if (board) row.value.update(view, numbersKey(basis, window), name);
+      const found = board && row.value.update(view, numbersKey(basis, window), name);
+      show(row.help, found?.value !== null);
     }
   };
 }
@@ -302,7 +312,7 @@ export function marks() {
     const list = byId("marks");
     if (list.dataset.language === t("marks")) return;
     list.dataset.language = t("marks");
-    setChildren(list, Object.values(MARKS).concat([["—", "reason.unknown"]]).map(([mark, text]) =>
+    setChildren(list, Object.values(MARKS).concat([["—", "mark_undefined"]]).map(([mark, text]) =>
       element("div", {}, element("dt", {}, mark), element("dd", {}, t(text)))));
   };
 }
