@@ -70,6 +70,8 @@ class Viewer:
 
     def put(self, event: Event) -> None:
         """Add an event; end the connection of one who is too slow."""
+        if self.is_over:
+            return
         if len(self._waiting) >= MOST_WAITING:
             self.end()
             self.cut()
@@ -190,12 +192,13 @@ class Audience:
         self._board, self._read_at = after, self._clock.monotonic_seconds()
         self._entrance = None
         self._number += 1
-        change = None if before is None else changes(before, after)
-        told = None if change is None else event(self._number, "change", change)
-        for viewer in list(self._viewers):
-            if not viewer.has_board:
-                self._show_all(viewer, after)
-            elif told is not None:
+        known = [viewer for viewer in self._viewers if viewer.has_board]
+        for viewer in self._viewers.difference(known):
+            self._show_all(viewer, after)
+        change = changes(before, after) if known and before is not None else None
+        if change is not None:
+            told = event(self._number, "change", change)
+            for viewer in known:
                 viewer.put(told)
 
     def _show_all(self, viewer: Viewer, board: Board) -> None:

@@ -211,8 +211,8 @@ class BoardReader:
                 self._shown = await self._read(self._client)
             except (RedisError, OSError) as error:
                 problem = str(redis_unreachable(self._url, error))
-            except msgspec.MsgspecError as error:
-                problem = f"Redis at {self._url}: expected the JSON that workers write, got {error}"
+            except (ValueError, msgspec.MsgspecError) as error:
+                problem = f"Redis at {self._url}: expected what workers write, got {error}"
             else:
                 problem = None
                 self._read_at = instant_text(self._clock.now_ms())
