@@ -3,20 +3,21 @@
 Source: contract, section 9.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from kpis.calendar import DAY_MINUTES, HOUR_MINUTES, Calendar
 from kpis.facts import PERIOD, Facts, Scope, Subject, add
 from kpis.spans import HOURS, Window
-from kpis.surroundings import Outlook, Sums, coverage, leads_of
+from kpis.surroundings import Outlook, coverage, leads_of
 
 SAME_HOURS: Final = "same_hours"
 LAST_DAYS: Final = "last_7_days"
 TARGET: Final = "target"
 
 WEEKS: Final = 4
+_ASKED: Final = frozenset({"cost", "clicks", "leads_gross", "leads_voided"})
 _WEEK_DAYS: Final = 7
 _SHORTEST: Final = {"last_1h": HOUR_MINUTES, "last_6h": 6 * HOUR_MINUTES, "last_24h": DAY_MINUTES}
 
@@ -41,11 +42,10 @@ class Week(NamedTuple):
 
 
 class Usual(NamedTuple):
-    """What a scope had in a baseline's hours; `facts` is the sum of them all."""
+    """What a scope had in a baseline's hours, as far as rules ask."""
 
     kind: str
     facts: Facts
-    minutes: int
 
     @property
     def cost(self) -> int:
@@ -56,18 +56,6 @@ class Usual(NamedTuple):
     def leads(self) -> int:
         """Valid leads."""
         return leads_of(PERIOD, self.facts)
-
-
-class Baseline(NamedTuple):
-    """Both baselines of a scope for the windows of one kind that end in one hour.
-
-    `same_hours` sums the weeks whose cost is covered, `weeks` are all of which there is a record: so
-    many as are not older than the scope.
-    """
-
-    same_hours: Usual
-    last_days: Usual
-    weeks: tuple[Week, ...]
 
 
 def hours_of(calendar: Calendar, kind: str, minute: int) -> Run:
@@ -108,75 +96,121 @@ class Baselines:
     def __init__(self, outlook: Outlook) -> None:
         self._outlook = outlook
         self._hour = 0
-        self._known: dict[tuple[Scope, str, float], Baseline] = {}
+        self._usual: dict[tuple[Scope, str, str, float], Usual] = {}
+        self._weeks: dict[tuple[Scope, str], tuple[Week, ...]] = {}
+        self._runs: dict[tuple[str, str], tuple[Run, ...]] = {}
 
-    def of(self, scope: Scope, kind: str, minute: int, least_coverage: float) -> Baseline:
-        """Return the baselines of a scope for a rolling window at `minute`.
+    def same_hours(self, scope: Scope, kind: str, minute: int, least_coverage: float) -> Usual:
+        """Return the sum of the same hours of the last four weeks for a rolling window at `minute`.
 
         Args:
             scope: On the period basis.
             kind: Of the window: last_1h, last_6h, last_24h.
             minute: The one that is evaluated.
-            least_coverage: What share of the channels that expect cost must have it in an earlier week, or
-                in the last days, for it to count; leads whose cost is unknown would look cheap.
+            least_coverage: What share of the channels that expect cost must have it in a week for it
+                to count; leads whose cost is unknown would look cheap.
         """
+        return self._found(SAME_HOURS, scope, kind, minute, least_coverage)
+
+    def last_days(self, scope: Scope, kind: str, minute: int, least_coverage: float) -> Usual:
+        """Return the sum of the seven days before a rolling window at `minute`, as above."""
+        return self._found(LAST_DAYS, scope, kind, minute, least_coverage)
+
+    def weeks(self, scope: Scope, kind: str, minute: int) -> tuple[Week, ...]:
+        """Return the same hours of each of the last four weeks, the last one first.
+
+        Those that began before the scope had its first fact are left out: they say nothing of it.
+        """
+        self._turn(minute)
+        key = scope, kind
+        weeks = self._weeks.get(key)
+        if weeks is None:
+            weeks = self._weeks[key] = tuple(self._find_weeks(scope, kind, minute))
+        return weeks
+
+    def _turn(self, minute: int) -> None:
         hour = self._outlook.calendar.hour_start(minute)
         if hour != self._hour:
-            self._known.clear()
+            self._usual.clear()
+            self._weeks.clear()
+            self._runs.clear()
             self._hour = hour
-        key = scope, kind, least_coverage
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._find(scope, kind, minute, least_coverage)
-        return known
 
-    def _find(self, scope: Scope, kind: str, minute: int, least_coverage: float) -> Baseline:
-        calendar = self._outlook.calendar
-        sums, subject = self._outlook.sums, Subject(PERIOD, scope)
-        run = hours_of(calendar, kind, minute)
+    def _found(
+        self, source: str, scope: Scope, kind: str, minute: int, least_coverage: float
+    ) -> Usual:
+        self._turn(minute)
+        key = scope, kind, source, least_coverage
+        usual = self._usual.get(key)
+        if usual is None:
+            facts: Facts = {}
+            for run in self._runs_of(source, kind, minute):
+                add(facts, self._covered(scope, run, least_coverage))
+            usual = self._usual[key] = Usual(source, facts)
+        return usual
+
+    def _runs_of(self, source: str, kind: str, minute: int) -> tuple[Run, ...]:
+        runs = self._runs.get((source, kind))
+        if runs is None:
+            runs = self._runs[source, kind] = runs_of(self._outlook.calendar, source, kind, minute)
+        return runs
+
+    def _covered(self, scope: Scope, run: Run, least_coverage: float) -> Facts:
+        """Return the facts of a run, none if too little of its cost is known."""
+        subject = Subject(PERIOD, scope)
+        facts = self._outlook.sums.facts(subject, run.window)
+        if not is_covered(self._outlook, subject, run.window, facts, least_coverage):
+            return {}
+        return _asked(facts)
+
+    def _find_weeks(self, scope: Scope, kind: str, minute: int) -> Iterator[Week]:
+        calendar, sums = self._outlook.calendar, self._outlook.sums
+        subject = Subject(PERIOD, scope)
         first_day = min(sums.days(subject), default=None)
-        weeks: list[Week] = []
-        same: Facts = {}
-        minutes = 0
+        run = hours_of(calendar, kind, minute)
         for back in range(1, WEEKS + 1):
             head, tail = same_hours(calendar, run, back)
-            # A scope that began this week had no usual hours before.
             if first_day is None or head.start < first_day:
-                break
-            week = Week(_facts(sums, subject, head), _facts(sums, subject, tail))
-            weeks.append(week)
-            if self._is_covered(subject, Run(head.start, tail.end), least_coverage):
-                add(same, week.head)
-                add(same, week.tail)
-                minutes += tail.end - head.start
-        days = days_before(calendar, run)
-        last: Facts = {}
-        if self._is_covered(subject, days, least_coverage):
-            last = _facts(sums, subject, days)
-        return Baseline(
-            Usual(SAME_HOURS, same, minutes),
-            Usual(LAST_DAYS, last, days.end - days.start),
-            tuple(weeks),
-        )
-
-    def _is_covered(self, subject: Subject, run: Run, least: float) -> bool:
-        expected, covered = covered_channels(self._outlook, subject, run.window)
-        return covered >= least * expected
+                return
+            early = sums.facts(subject, head.window) if head.start < head.end else {}
+            yield Week(_asked(early), _asked(sums.facts(subject, tail.window)))
 
 
-def covered_channels(outlook: Outlook, subject: Subject, window: Window) -> tuple[int, int]:
-    """Return how many of a scope's channels with facts in a window expect cost, and have it."""
-    around = coverage(outlook.sums, subject, window, outlook.expects_cost, outlook.reports)
-    return around.expected, around.covered
+def runs_of(calendar: Calendar, source: str, kind: str, minute: int) -> tuple[Run, ...]:
+    """Return the hours of a baseline: `same_hours` or `last_7_days`, of a rolling window at `minute`."""
+    run = hours_of(calendar, kind, minute)
+    if source == LAST_DAYS:
+        return (days_before(calendar, run),)
+    weeks = (same_hours(calendar, run, back) for back in range(1, WEEKS + 1))
+    return tuple(Run(head.start, tail.end) for head, tail in weeks)
 
 
-def _facts(sums: Sums, subject: Subject, run: Run) -> Facts:
-    return sums.facts(subject, run.window) if run.start < run.end else {}
+def is_covered(
+    outlook: Outlook,
+    subject: Subject,
+    window: Window,
+    facts: Mapping[str, int],
+    least_coverage: float,
+) -> bool:
+    """Tell whether enough of a scope's channels with facts in a window have the cost they expect.
+
+    Args:
+        outlook: What is counted.
+        subject: On the period basis.
+        window: Any.
+        facts: Those of the subject in the window.
+        least_coverage: A share.
+    """
+    if facts.get("cost_records", 0) > 0 and subject.scope.channel is not None:
+        return True
+    known = coverage(outlook.sums, subject, window, outlook.expects_cost, outlook.reports)
+    return known.covered >= least_coverage * known.expected
 
 
-def total(weeks: Iterable[Week]) -> Iterator[Facts]:
-    """Yield the facts of each week."""
-    for week in weeks:
-        facts = dict(week.head)
-        add(facts, week.tail)
-        yield facts
+def _asked(facts: Mapping[str, int]) -> Facts:
+    """Return those of the facts that rules ask for: baselines of many scopes are kept for an hour."""
+    return {
+        name: number
+        for name, number in facts.items()
+        if name in _ASKED or name.startswith("stage_entered.")
+    }

@@ -3,20 +3,44 @@
 Source: contract, section 9.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
 
-from kpis.alert_rules import CPL_SPIKE, Rule
-from kpis.alerts import QUIET, Finding, Standing
+from kpis.alert_rules import (
+    CONVERSION_DROP,
+    COST_MISSING,
+    CPL_SPIKE,
+    LEADS_STOPPED,
+    PACING_BEHIND,
+    SPEND_STOPPED,
+    Rule,
+)
+from kpis.alerts import FIRES, QUIET, Finding, Standing
 from kpis.baselines import Baselines
 from kpis.calendar import MINUTE_MS
 from kpis.decomposition import CampaignTold, Explanation
 from kpis.explanations import explanation, ranked
 from kpis.facts import Scope
-from kpis.readings import READERS
+from kpis.outage_readings import cost_missing, leads_stopped, spend_stopped
+from kpis.pacing_readings import pacing_behind
+from kpis.price_readings import conversion_drop, cpl_spike
 from kpis.sight import Sight
 from kpis.spans import Spans
 from kpis.surroundings import Outlook
-from kpis.verdicts import verdict
+from kpis.verdicts import Reading, verdict
+
+READERS: Final[Mapping[str, Callable[[Rule, Sight], list[Reading]]]] = MappingProxyType(
+    {
+        CPL_SPIKE: cpl_spike,
+        SPEND_STOPPED: spend_stopped,
+        LEADS_STOPPED: leads_stopped,
+        COST_MISSING: cost_missing,
+        CONVERSION_DROP: conversion_drop,
+        PACING_BEHIND: pacing_behind,
+    }
+)
+"""How the rules of each kind read, the shortest window first."""
 
 
 class Detector:
@@ -39,7 +63,7 @@ class Detector:
     ) -> list[Finding]:
         """Return what the rules that concern a scope find at a minute, at most one finding per rule.
 
-        A rule without a standing that finds nothing to judge by has no finding.
+        A rule without a standing only has one if it fires; nothing else would change where it stands.
 
         Args:
             scope: What is looked at, on the period basis.
@@ -81,9 +105,9 @@ class Detector:
 def _found(rule: Rule, sight: Sight, standing: Standing) -> Finding | None:
     resolved_minute = -(-standing.resolved_ms // MINUTE_MS)
     condition, reading = verdict(rule, READERS[rule.kind](rule, sight), resolved_minute)
+    if condition != FIRES and standing == QUIET:
+        return None
     if reading is None:
-        if standing == QUIET:
-            return None
         window = sight.window("last_24h")
         return Finding(
             rule=rule, scope=sight.scope, minute=sight.minute, window=window, condition=condition
@@ -94,7 +118,7 @@ def _found(rule: Rule, sight: Sight, standing: Standing) -> Finding | None:
         minute=sight.minute,
         window=reading.window,
         condition=condition,
-        evidence=reading.evidence,
-        facts=reading.facts,
-        usual=reading.usual,
+        evidence=reading.evidence(),
+        facts=dict(reading.facts),
+        usual=dict(reading.usual),
     )

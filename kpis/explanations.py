@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from kpis.alert_rules import CPL_SPIKE, WINDOWS
 from kpis.alerts import FIRES, Finding
-from kpis.baselines import LAST_DAYS, SAME_HOURS, WEEKS, Run, days_before, hours_of, same_hours
+from kpis.baselines import LAST_DAYS, SAME_HOURS, Run, runs_of
 from kpis.decomposition import (
     Campaign,
     CampaignPart,
@@ -106,7 +106,7 @@ def _channels(finding: Finding, outlook: Outlook) -> tuple[ChannelPart, ...]:
         return ()
     now: dict[str, Sums] = {}
     usual: dict[str, Sums] = {}
-    runs = _runs(outlook, finding.window.kind, finding.minute, kind)
+    runs = runs_of(outlook.calendar, kind, finding.window.kind, finding.minute)
     for channel in outlook.sums.channels(PERIOD):
         subject = Subject(PERIOD, Scope(channel, None))
         sums = _sums(outlook.sums.facts(subject, finding.window))
@@ -119,15 +119,6 @@ def _channels(finding: Finding, outlook: Outlook) -> tuple[ChannelPart, ...]:
         ChannelPart(channel, parts[2 * place] / MICROS, parts[2 * place + 1] / MICROS)
         for place, channel in enumerate(effects)
     )
-
-
-def _runs(outlook: Outlook, window: str, minute: int, kind: str) -> list[Run]:
-    """Return the hours of a baseline."""
-    run = hours_of(outlook.calendar, window, minute)
-    if kind == LAST_DAYS:
-        return [days_before(outlook.calendar, run)]
-    weeks = (same_hours(outlook.calendar, run, back) for back in range(1, WEEKS + 1))
-    return [Run(head.start, tail.end) for head, tail in weeks]
 
 
 def _facts(outlook: Outlook, subject: Subject, runs: Iterable[Run]) -> Facts:
@@ -183,28 +174,33 @@ def ranked(sights: Sequence[Sight], least_coverage: float) -> list[CampaignTold]
     """
     found = []
     for kind in WINDOWS:
-        told = (each for sight in sights if (each := _told(sight, kind, least_coverage)))
-        found += nlargest(MOST_TOLD, told, key=_own_excess)
+        spending = (sight for sight in sights if sight.facts(kind).get("cost", 0) > 0)
+        most = nlargest(
+            MOST_TOLD, spending, key=lambda sight: _own_excess(sight, kind, least_coverage)
+        )
+        found += [_told(sight, kind, least_coverage) for sight in most]
     return found
 
 
-def _told(sight: Sight, kind: str, least_coverage: float) -> CampaignTold | None:
-    now = _sums(sight.facts(kind))
-    if now.cost <= 0:
-        return None
-    baseline = sight.baseline(kind, least_coverage)
-    same, week = _sums(baseline.same_hours.facts), _sums(baseline.last_days.facts)
+def _told(sight: Sight, kind: str, least_coverage: float) -> CampaignTold:
+    channel, campaign_id = sight.scope
     return CampaignTold(
-        sight.scope.channel or "", sight.scope.campaign_id or "", kind, *now, *same, *week
+        channel or "",
+        campaign_id or "",
+        kind,
+        *_sums(sight.facts(kind)),
+        *_sums(sight.same_hours(kind, least_coverage).facts),
+        *_sums(sight.last_days(kind, least_coverage).facts),
     )
 
 
-def _own_excess(told: CampaignTold) -> tuple[float, int]:
+def _own_excess(sight: Sight, kind: str, least_coverage: float) -> tuple[float, int]:
     """Return what a campaign spent above the usual price of its leads, micros.
 
     By its own usual CPL; without one all of its cost is above it if it has no leads either.
     """
-    for cost, leads in ((told.same_cost, told.same_leads), (told.week_cost, told.week_leads)):
-        if leads > 0:
-            return told.cost - told.leads * cost / leads, told.cost
-    return (float(told.cost) if told.leads <= 0 else 0.0), told.cost
+    now = _sums(sight.facts(kind))
+    usual = _sums(sight.same_hours(kind, least_coverage).facts)
+    if usual.leads > 0:
+        return now.cost - now.leads * usual.cost / usual.leads, now.cost
+    return (float(now.cost) if now.leads <= 0 else 0.0), now.cost

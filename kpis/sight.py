@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Final
 
-from kpis.baselines import Baseline, Baselines, covered_channels
+from kpis.baselines import Baselines, Usual, Week, is_covered
 from kpis.calendar import HOUR_MINUTES
 from kpis.facts import PERIOD, Facts, Scope, Subject
 from kpis.money import MICROS
@@ -16,7 +16,16 @@ _TARGET_WINDOWS: Final = ("1d", "1w", "1mo")
 class Sight:
     """What rules ask about a scope at `minute`, on the period basis; facts are looked up once."""
 
-    __slots__ = ("_baselines", "_facts", "minute", "outlook", "scope", "spans", "subject")
+    __slots__ = (
+        "_facts",
+        "_windows",
+        "baselines",
+        "minute",
+        "outlook",
+        "scope",
+        "spans",
+        "subject",
+    )
 
     def __init__(
         self, scope: Scope, minute: int, outlook: Outlook, spans: Spans, baselines: Baselines
@@ -26,12 +35,16 @@ class Sight:
         self.minute = minute
         self.outlook = outlook
         self.spans = spans
-        self._baselines = baselines
+        self.baselines = baselines
         self._facts: dict[str, Facts] = {}
+        self._windows: dict[str, Window] = {}
 
     def window(self, kind: str) -> Window:
         """Return the rolling window of a kind."""
-        return self.spans.rolling(kind, self.minute)
+        window = self._windows.get(kind)
+        if window is None:
+            window = self._windows[kind] = self.spans.rolling(kind, self.minute)
+        return window
 
     def facts(self, kind: str) -> Facts:
         """Return the facts of the rolling window of a kind; not to be changed."""
@@ -40,14 +53,22 @@ class Sight:
             facts = self._facts[kind] = self.outlook.sums.facts(self.subject, self.window(kind))
         return facts
 
-    def baseline(self, kind: str, least_coverage: float) -> Baseline:
-        """Return what is usual in the hours of the rolling window of a kind."""
-        return self._baselines.of(self.scope, kind, self.minute, least_coverage)
+    def same_hours(self, kind: str, least_coverage: float = 0.0) -> Usual:
+        """Return the sum of the same hours of the last weeks; see `Baselines`."""
+        return self.baselines.same_hours(self.scope, kind, self.minute, least_coverage)
+
+    def last_days(self, kind: str, least_coverage: float = 0.0) -> Usual:
+        """Return the sum of the days before a window; see `Baselines`."""
+        return self.baselines.last_days(self.scope, kind, self.minute, least_coverage)
+
+    def weeks(self, kind: str) -> tuple[Week, ...]:
+        """Return the same hours of each of the last weeks; see `Baselines`."""
+        return self.baselines.weeks(self.scope, kind, self.minute)
 
     def is_covered(self, kind: str, least_coverage: float) -> bool:
         """Tell whether enough of the channels that expect cost have it in a window."""
-        expected, covered = covered_channels(self.outlook, self.subject, self.window(kind))
-        return covered >= least_coverage * expected
+        window, facts = self.window(kind), self.facts(kind)
+        return is_covered(self.outlook, self.subject, window, facts, least_coverage)
 
     def paying_channels(self) -> list[str]:
         """Return the scope's channels that expect cost."""
@@ -88,7 +109,7 @@ class Sight:
             return self.cost_until_minute()
         return self.outlook.reports.complete_until_minute(channel)
 
-    def weights(self, kind: str, until_minute: int) -> tuple[Fraction, Fraction]:
+    def weights(self, kind: str, until_minute: int) -> tuple[float, float]:
         """Return which parts of a baseline's hours a window has seen up to `until_minute`.
 
         The first is that of the hours before the one now running, the second of that one.
@@ -99,10 +120,10 @@ class Sight:
         whole = last - calendar.hour_start(start)
         before = min(last, until_minute) - start
         running = min(until_minute, calendar.hour_end(last)) - last
-        head = Fraction(max(0, before), whole) if whole else Fraction(0)
-        return head, Fraction(max(0, running), calendar.hour_end(last) - last)
+        head = max(0, before) / whole if whole else 0.0
+        return head, max(0, running) / (calendar.hour_end(last) - last)
 
-    def target_cpl(self) -> Fraction | None:
+    def target_cpl(self) -> int | None:
         """Return the CPL in micros that a target asks for now, that of the day before longer ones."""
         targets = self.outlook.targets.get(self.scope)
         if not targets:
@@ -110,7 +131,7 @@ class Sight:
         for kind in _TARGET_WINDOWS:
             for target in targets.shown_in(self.spans.tumbling(kind, self.minute)):
                 if target.kpi == "cpl":
-                    return Fraction(target.value_micros)
+                    return target.value_micros
         return None
 
     def hours_seen(self, kind: str) -> Fraction:

@@ -16,17 +16,16 @@ would be right by its own test and the whole wrong in three ways:
 Source: contract, section 9, and the SRE workbook, chapter 5, "Multiwindow, Multi-Burn-Rate Alerts".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from kpis.alert_rules import Rule
 from kpis.alerts import BETWEEN, FIRES, SILENT, WELL, Condition, Evidence
-from kpis.facts import Facts
 from kpis.spans import Window
 
 STRICT_SHARES: Final[Mapping[str, float]] = MappingProxyType(
-    {"last_1h": 0.001, "last_6h": 0.01, "last_24h": 0.3}
+    {"last_1h": 0.003, "last_6h": 0.01, "last_24h": 0.3}
 )
 """What part of a rule's `p_value` the strict test of a window may take.
 
@@ -34,14 +33,16 @@ Measured on Poisson noise, so that a scope has a false alarm in about one of a h
 windows get less, as a day holds more of them.
 """
 
+_NO_FACTS: Final[Mapping[str, int]] = MappingProxyType({})
+
 
 class Reading(NamedTuple):
-    """What one window shows.
+    """What one window shows; what costs time is a function, called only if it is asked for.
 
     Attributes:
         window: The window.
-        p_value: The chance of so little if all was as usual; None where a rule has no test.
-        strict_p_value: The same when the usual is a count as well.
+        chance: The chance of so little if all was as usual; None where a rule has no test.
+        strict_chance: The same when the usual is a count as well.
         is_off: Whether it is as far off the usual as the rule asks.
         is_back: Whether it is near enough to the usual to resolve.
         is_telling: Whether it has the evidence to acquit longer windows, and to resolve.
@@ -51,14 +52,14 @@ class Reading(NamedTuple):
     """
 
     window: Window
-    p_value: float | None
-    strict_p_value: float | None
+    chance: Callable[[], float] | None
+    strict_chance: Callable[[], float] | None
     is_off: bool
     is_back: bool
     is_telling: bool
-    evidence: Evidence
-    facts: Facts
-    usual: Facts
+    evidence: Callable[[], Evidence]
+    facts: Mapping[str, int] = _NO_FACTS
+    usual: Mapping[str, int] = _NO_FACTS
 
 
 class Verdict(NamedTuple):
@@ -82,8 +83,8 @@ def verdict(rule: Rule, readings: Sequence[Reading], resolved_minute: int) -> Ve
     if firing is not None:
         return Verdict(FIRES, firing)
     judge = next((each for each in readings if each.is_telling), readings[-1])
-    is_likely = judge.p_value is None or judge.p_value > rule.resolve_p_value
-    return Verdict(WELL if is_likely and judge.is_back else BETWEEN, judge)
+    is_well = judge.is_back and (judge.chance is None or judge.chance() > rule.resolve_p_value)
+    return Verdict(WELL if is_well else BETWEEN, judge)
 
 
 def _firing(rule: Rule, readings: Sequence[Reading], resolved_minute: int) -> Reading | None:
@@ -103,13 +104,15 @@ def meets(rule: Rule, reading: Reading) -> bool:
     """Tell whether one window taken alone meets its rule."""
     if not reading.is_off:
         return False
-    if reading.p_value is not None and reading.p_value >= rule.p_value:
+    if reading.chance is not None and reading.chance() >= rule.p_value:
         return False
-    if not rule.is_strict or reading.strict_p_value is None:
+    if not rule.is_strict or reading.strict_chance is None:
         return True
     share = STRICT_SHARES.get(reading.window.kind, 1.0)
-    return reading.strict_p_value < rule.p_value * share
+    return reading.strict_chance() < rule.p_value * share
 
 
 def _is_less(reading: Reading, than: Reading | None) -> bool:
-    return than is None or (reading.p_value or 0.0) < (than.p_value or 0.0)
+    if than is None or reading.chance is None or than.chance is None:
+        return than is None
+    return reading.chance() < than.chance()

@@ -45,6 +45,7 @@ class World:
         self.targets: dict[Scope, Targets] = {}
         self._facts: dict[Subject, dict[int, Facts]] = {}
         self._totals: dict[Subject, _Totals] = {}
+        self._days: dict[Subject, frozenset[int]] = {}
 
     def add(
         self,
@@ -63,6 +64,7 @@ class World:
         for wider in (scope, Scope(scope.channel, None), OVERALL):
             subject = Subject(PERIOD, wider)
             self._totals.pop(subject, None)
+            self._days.pop(subject, None)
             known = self._facts.setdefault(subject, {}).setdefault(at, {})
             for name, number in told.items():
                 if number:
@@ -110,8 +112,11 @@ class World:
 
     def days(self, subject: Subject) -> Iterable[int]:
         """Return the days that have facts."""
-        starts = map(self.calendar.day_start, self._facts.get(subject, ()))
-        return {day for day in starts if day <= self.now}
+        days = self._days.get(subject)
+        if days is None:
+            starts = map(self.calendar.day_start, self._facts.get(subject, ()))
+            days = self._days[subject] = frozenset(starts)
+        return {day for day in days if day <= self.now}
 
 
 class _Totals:
