@@ -1,6 +1,7 @@
 """The services of docker-compose.yml come up: their settings on the real programs, without an engine."""
 
 import asyncio
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -121,6 +122,10 @@ async def test_topics_workers_and_traffic_come_up_on_a_read_only_root(
             await until(is_counted, "leads in Redis", 60)
         assert await status_of([str(image / "bin" / check[0]), *check[1:]], {}) == 0
         assert "leadkpi_leads" in fetch(f"http://127.0.0.1:{port}/metrics")
+        for part in re.findall(
+            r'(?:src|href)="/?(page/[^"]+)"', fetch(f"http://127.0.0.1:{port}/")
+        ):
+            assert fetch(f"http://127.0.0.1:{port}/{part}"), part
     finally:
         worker.terminate()
         began = time.monotonic()
