@@ -91,7 +91,7 @@ def shard_factory(
     deployment: Deployment, settings: Settings, catalog: Catalog
 ) -> Callable[[int], Shard]:
     """Return what makes a shard with its tables and its three stages, not yet opened."""
-    rules = ()
+    rules = settings.alert_rules()
 
     def make_shard(partition: int) -> Shard:
         context = Context(deployment, partition, tables_of(deployment.topics, partition), Tally())
