@@ -1,5 +1,6 @@
 """deploy/kubernetes: every object is valid, confined, and in step with what it follows from."""
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,6 +138,15 @@ def test_what_a_pod_mounts_and_names_is_there(name: str) -> None:
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes.keys()
     assert {v["configMap"]["name"] for v in volumes.values() if "configMap" in v} <= maps
     find(objects, "ServiceAccount", spec["serviceAccountName"])
+
+
+def test_no_secret_stands_in_the_files() -> None:
+    for name in OVERLAYS:
+        for one in overlay(name):
+            assert one["kind"] != "Secret"
+            for container in containers(one):
+                for entry in container.get("env", ()):
+                    assert "valueFrom" in entry or not re.search("SECRET|PASSWORD", entry["name"])
 
 
 def test_password_and_certificate_are_those_that_strimzi_makes() -> None:
