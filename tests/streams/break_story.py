@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from math import exp, factorial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,18 @@ EUROS_AN_HOUR: Final = 60
 LEADS_AN_HOUR: Final = 3
 """So a lead usually costs 20 euros."""
 BROKEN_HOURS: Final = 8
+
+
+PLAIN: Final = """
+[cpl_spike]
+windows = ["last_6h"]
+is_strict = false
+"""
+"""The rule whose minutes `BreakStory.foretold` tells, as TOML."""
+
+
+def _poisson_at_most(count: int, expected: float) -> float:
+    return sum(exp(-expected) * expected**each / factorial(each) for each in range(count + 1))
 
 
 class BreakStory:
@@ -50,6 +63,31 @@ class BreakStory:
                 yield self._lead(minute)
         for hour in range(self.first_minute, end, HOUR):
             yield self._cost(hour, min(HOUR, end - hour))
+
+    def foretold(self, start: int, end: int) -> tuple[int, int]:
+        """Return in which minutes of [start, end) the plain rule fires and resolves, by the formula.
+
+        The plain rule is cpl_spike of last_6h alone, not strict.
+
+        Source: contract, section 9.
+        """
+        fired = next(m for m in range(start + 1, end) if self._fires(m) and self._fires(m - 1))
+        minutes = range(fired + 1, end)
+        return fired, next(m for m in minutes if self._is_well(m) and self._is_well(m - 1))
+
+    def _fires(self, minute: int) -> bool:
+        expected, leads = self._seen(minute)
+        return _poisson_at_most(leads, expected) < 0.01 and expected > 1.5 * leads
+
+    def _is_well(self, minute: int) -> bool:
+        expected, leads = self._seen(minute)
+        return _poisson_at_most(leads, expected) > 0.2 and expected <= 1.5 * leads
+
+    def _seen(self, minute: int) -> tuple[float, int]:
+        """Return expected leads and leads of the last six hours, whole hours and the running one."""
+        start = (minute - 6 * HOUR) // HOUR * HOUR
+        leads = sum(start <= each <= minute for each in self.lead_minutes())
+        return (minute + 1 - start) * LEADS_AN_HOUR / HOUR, leads
 
     @staticmethod
     def _lead(minute: int) -> Record:

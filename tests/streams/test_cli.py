@@ -199,7 +199,7 @@ def test_topics_are_shown_created_and_checked(kafka: KafkaBroker, prefix: str) -
 
     created = run("topics", "--create", "--partitions", "3", **environ)
     assert created.exit_code == 0, created.output
-    assert created.stdout.startswith("created 18 topics")
+    assert created.stdout.startswith("created 19 topics")
     assert "missing" not in created.stdout
 
     again = run("topics", "--create", **environ)
