@@ -18,7 +18,7 @@ export function channels(again) {
   const body = element("tbody");
   const caption = element("caption", { class: "heard" });
   const table = element("table", { class: "channels" }, caption, element("thead", {}, head), body);
-  const scroller = element("div", { class: "scroller", role: "region", tabindex: "0" }, table);
+  const scroller = element("div", { class: "scroller", role: "group", tabindex: "0" }, table);
   const none = element("p", { class: "quiet" });
   const note = element("p", { class: "quiet small" });
   byId("channels").append(scroller, none, note);

@@ -141,7 +141,7 @@ function hourTable() {
   const caption = element("caption", { class: "heard" });
   const head = element("tr");
   const body = element("tbody");
-  const scroller = element("div", { class: "scroller hours", role: "region", tabindex: "0", id: "chart_table", hidden: "" },
+  const scroller = element("div", { class: "scroller hours", role: "group", tabindex: "0", id: "chart_table", hidden: "" },
     element("table", {}, caption, element("thead", {}, head), body));
   const update = ({ t, f }, hours) => {
     setText(caption, t("chart"));
