@@ -258,7 +258,7 @@ def _rule_of(name: str, table: object, where: str) -> Rule:
     if not isinstance(table, dict):
         _refuse(where, "a table", table)
     kind = table.get("kind", name)
-    if kind not in DEFAULTS:
+    if not isinstance(kind, str) or kind not in DEFAULTS:
         expected = f"kind to be one of {', '.join(KINDS)}"
         _refuse(where, expected, kind, _nearest(str(kind), KINDS))
     given = {key: _value(kind, key, value, where) for key, value in table.items()}

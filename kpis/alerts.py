@@ -77,6 +77,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
 class Finding(Struct, frozen=True, kw_only=True):
     """What a rule says of a scope at a minute, by the window that matters.
 
+    `evaluations` is how many running must fire before it is told, at least those of the rule;
     `facts` are those of the window and `usual` those of its baseline, for the explanation; usual is
     empty if the baseline is a target or there is none.
     """
@@ -86,6 +87,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     minute: int
     window: Window
     condition: Condition
+    evaluations: int = 0
     evidence: Evidence = Evidence()
     facts: Facts = {}
     usual: Facts = {}
@@ -180,7 +182,7 @@ def _quiet(standing: Standing, finding: Finding, now_ms: int) -> tuple[Standing,
         is_past = rested_ms >= max(rule.cooldown_minutes, _LONGEST_MINUTES) * MINUTE_MS
         return QUIET if is_past else _without_streak(standing), None
     following = _with_streak(standing, finding, now_ms)
-    if following.streak < rule.evaluations:
+    if following.streak < max(rule.evaluations, finding.evaluations):
         return following, None
     begun = Standing(is_firing=True, evaluated_minute=finding.minute, since_ms=following.streak_ms)
     return _tell(begun, finding, FIRED, now_ms)

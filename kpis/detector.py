@@ -104,7 +104,8 @@ class Detector:
 
 def _found(rule: Rule, sight: Sight, standing: Standing) -> Finding | None:
     resolved_minute = -(-standing.resolved_ms // MINUTE_MS)
-    condition, reading = verdict(rule, READERS[rule.kind](rule, sight), resolved_minute)
+    readings = READERS[rule.kind](rule, sight)
+    condition, reading, evaluations = verdict(rule, readings, resolved_minute)
     if condition != FIRES and standing == QUIET:
         return None
     if reading is None:
@@ -118,6 +119,7 @@ def _found(rule: Rule, sight: Sight, standing: Standing) -> Finding | None:
         minute=sight.minute,
         window=reading.window,
         condition=condition,
+        evaluations=evaluations,
         evidence=reading.evidence(),
         facts=dict(reading.facts),
         usual=dict(reading.usual),

@@ -11,7 +11,9 @@ would be right by its own test and the whole wrong in three ways:
   window that has enough evidence to tell, else by the longest.
 * A test at one percent that is made every minute fails far more often than once in a hundred days, and
   a baseline that was itself lucky makes it worse. So `is_strict` asks more of shorter windows, which
-  are looked at afresh more often a day, and takes the baseline for the count that it is.
+  are looked at afresh more often a day, and takes the baseline for the count that it is. An hour that
+  meets the rule but not the strict test fires all the same once it has met it for an hour running:
+  by then it has been seen afresh.
 
 Source: contract, section 9, and the SRE workbook, chapter 5, "Multiwindow, Multi-Burn-Rate Alerts".
 """
@@ -31,6 +33,12 @@ STRICT_SHARES: Final[Mapping[str, float]] = MappingProxyType(
 
 Measured on Poisson noise, so that a scope has a false alarm in about one of a hundred days; shorter
 windows get less, as a day holds more of them.
+"""
+
+FRESH_EVALUATIONS: Final[Mapping[str, int]] = MappingProxyType({"last_1h": 60})
+"""After how many evaluations running a window that is not convincing has been seen afresh, and fires.
+
+Longer ones need no such way: what is wrong for so long convinces one of them before.
 """
 
 _NO_FACTS: Final[Mapping[str, int]] = MappingProxyType({})
@@ -63,10 +71,14 @@ class Reading(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A condition and the reading that it rests on; None if there is nothing to judge by."""
+    """A condition and the reading that it rests on; None if there is nothing to judge by.
+
+    `evaluations` is how many running must say so before it fires.
+    """
 
     condition: Condition
     reading: Reading | None
+    evaluations: int = 0
 
 
 def verdict(rule: Rule, readings: Sequence[Reading], resolved_minute: int) -> Verdict:
@@ -81,31 +93,43 @@ def verdict(rule: Rule, readings: Sequence[Reading], resolved_minute: int) -> Ve
         return Verdict(SILENT, None)
     firing = _firing(rule, readings, resolved_minute)
     if firing is not None:
-        return Verdict(FIRES, firing)
+        return firing
     judge = next((each for each in readings if each.is_telling), readings[-1])
     is_well = judge.is_back and (judge.chance is None or judge.chance() > rule.resolve_p_value)
     return Verdict(WELL if is_well else BETWEEN, judge)
 
 
-def _firing(rule: Rule, readings: Sequence[Reading], resolved_minute: int) -> Reading | None:
-    """Return the reading that fires with the smallest chance."""
-    found: Reading | None = None
+def _firing(rule: Rule, readings: Sequence[Reading], resolved_minute: int) -> Verdict | None:
+    """Return the reading that fires with the smallest chance; of two the one that is convincing."""
+    convincing: Reading | None = None
+    weak: Reading | None = None
     for reading in readings:
         start = reading.window.start_minute or 0
-        if meets(rule, reading) and start >= resolved_minute and _is_less(reading, found):
-            found = reading
+        if start >= resolved_minute and meets(rule, reading):
+            if is_convincing(rule, reading):
+                convincing = reading if _is_less(reading, convincing) else convincing
+            elif reading.window.kind in FRESH_EVALUATIONS:
+                weak = reading
         if reading.is_telling and not reading.is_off:
             # It has the evidence and is not off: what longer windows show is over.
             break
-    return found
+    if convincing is not None:
+        return Verdict(FIRES, convincing, rule.evaluations)
+    if weak is not None:
+        fresh = FRESH_EVALUATIONS[weak.window.kind]
+        return Verdict(FIRES, weak, max(rule.evaluations, fresh))
+    return None
 
 
 def meets(rule: Rule, reading: Reading) -> bool:
-    """Tell whether one window taken alone meets its rule."""
+    """Tell whether one window taken alone meets its rule, as the contract words it."""
     if not reading.is_off:
         return False
-    if reading.chance is not None and reading.chance() >= rule.p_value:
-        return False
+    return reading.chance is None or reading.chance() < rule.p_value
+
+
+def is_convincing(rule: Rule, reading: Reading) -> bool:
+    """Tell whether a window that meets its rule also stands the strict test."""
     if not rule.is_strict or reading.strict_chance is None:
         return True
     share = STRICT_SHARES.get(reading.window.kind, 1.0)
