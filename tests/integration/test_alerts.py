@@ -50,7 +50,7 @@ async def test_rule_on_past_hours_says_when_it_would_have_fired(
     deploy: Deploy, tmp_path: Path
 ) -> None:
     deployment = await deploy(**PARIS_TIME)
-    asked = ("test", "cpl_spike", "--from", "2026-03-17T20:00", "--to", "2026-03-19T12:00")
+    asked = ("test", "cpl_spike", "--from", "2026-03-18T06:00", "--to", "2026-03-19T00:00")
     assert refusal(deployment, *asked) == (
         "input topics: expected events, got none; is anything sent to them?"
     )
@@ -58,8 +58,8 @@ async def test_rule_on_past_hours_says_when_it_would_have_fired(
     (tmp_path / "alerts.toml").write_text(PLAIN, encoding="utf-8")
 
     told = lines(deployment, *asked, LEADPULSE_ALERTS_RULES="alerts.toml")
-    fired, resolved = STORY.foretold(STORY.broken_minute - 12 * HOUR, STORY.end_minute)
-    assert told[0] == ("cpl_spike, 2026-03-17 20:00 to 2026-03-19 12:00 (Europe/Paris), 3 scopes")
+    fired, resolved = STORY.foretold(STORY.broken_minute - 2 * HOUR, STORY.end_minute)
+    assert told[0] == ("cpl_spike, 2026-03-18 06:00 to 2026-03-19 00:00 (Europe/Paris), 3 scopes")
     assert told[1] == "would have fired 3 times"
     heads = [line.partition("resolved ") for line in told if line.startswith("2026-")]
     places = ("all channels", "google_ads", "google_ads/brand-search")
