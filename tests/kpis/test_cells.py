@@ -10,7 +10,7 @@ from kpis.cells import VISITORS, Cell, Cells
 from kpis.facts import Facts, add
 from kpis.packing import pack, unpack
 from kpis.retention import LIFETIME_BUCKET, Buckets, Grain, Retention
-from kpis.spans import GRAIN_OF, LIFETIME_WINDOW, ROLLING, TUMBLING, Spans, Window
+from kpis.spans import GRAIN_OF, HOURS, LIFETIME_WINDOW, ROLLING, TUMBLING, Spans, Window
 from kpis.visitors import Sketch
 from tests.kpis.zones import CALENDARS, MINUTES, ZONES, minute
 
@@ -372,3 +372,31 @@ def test_an_unknown_code_is_refused() -> None:
     for packed in (b"\x81\xcc\xff\x01", b"\x81\xa1x\x01"):
         with pytest.raises(ValueError, match="facts: expected the code of a name"):
             unpack(packed)
+
+
+# ----------------------------------------------------------------------------- runs of hours
+
+
+@given(
+    st.sampled_from(ZONES),
+    MINUTES,
+    st.integers(1, 60),
+    st.lists(st.tuples(st.integers(-3000, 3000), some_facts), max_size=8),
+)
+def test_runs_of_hours_are_the_sums_of_their_hours_and_are_not_remembered(
+    zone: str, moment: int, hours: int, told: list[tuple[int, Facts]]
+) -> None:
+    spans = KEEPING_ALL[zone]
+    cells = Cells(spans)
+    start = end = CALENDARS[zone].hour_start(moment)
+    for _ in range(hours):
+        end = CALENDARS[zone].hour_end(end)
+    run = Window(HOURS, start, end)
+    expected: Facts = {}
+    for offset, facts in told:
+        cells.add(Grain.MINUTE, moment + offset, facts, 0)
+        if start <= moment + offset < end:
+            add(expected, facts)
+        assert cells.facts(run) == expected
+        assert cells.has(run) == bool(expected)
+    assert Grain.HOUR not in cells._sums
