@@ -123,6 +123,9 @@ export function ofHour(hour, name) {
   return name in RATIOS ? finite(ratio(name, sumsOf([[hour, 1]]))) : null;
 }
 
+/** Tell whether a name is a quotient: undefined in hours without denominator. */
+export const isRatio = (name) => name in RATIOS;
+
 /** Tell whether hours say anything of a name on a basis. */
 export const isHourly = (name, basis = "period") =>
   (name in HOURLY || name in RATIOS) && (basis === "period" || SAME_ON_BOTH.has(name));

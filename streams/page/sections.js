@@ -1,7 +1,7 @@
 // The parts of the page except channels and chart; each is made once and then patched.
 
 import { drawing, element, flash, nodes, setAttributes, setChildren, setText, show, sparkline } from "./elements.js";
-import { ALL, comparison, figure, freshness, isHourly, lastHours, numbersKey, ofHour, stageField, unescaped } from "./numbers.js";
+import { ALL, comparison, figure, freshness, isHourly, isRatio, lastHours, numbersKey, ofHour, stageField, unescaped } from "./numbers.js";
 import { hasText } from "./texts.js";
 
 const MAIN = ["cost", "leads", "cpl", "cac", "revenue_net", "roi"];
@@ -91,6 +91,8 @@ function tile(name, isMain) {
   const heard = element("span", { class: "heard" });
   const change = element("p", { class: "change" }, arrow, way, " ", size, " ", verdict, heard);
   const spark = sparkline();
+  // There is nothing under a quotient that an area could stand for.
+  spark.node.classList.toggle("bare", isRatio(name));
   const node = element("li", { class: isMain ? "tile main" : "tile", "data-tile": name }, label, value.node, change);
   node.append(spark.node);
   const skeleton = element("span", { class: "skeleton" });
