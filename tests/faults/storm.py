@@ -71,6 +71,18 @@ REPLAY_SECONDS: Final = 120.0
 LEDGER_SECONDS: Final = 120.0
 """Revisions of a window are at least a minute apart."""
 
+RULES: Final = """
+[pacing_behind]
+windows = ["1d", "1w", "1mo"]
+evaluations = 1
+cooldown_minutes = 0
+update_minutes = 1
+elapsed = 0.0
+ratio = 1000.0
+resolve_ratio = 1000.0
+"""
+"""Whatever has a target is behind it, so that there are alerts within the minutes of a storm."""
+
 SECOND_WAVE_SHARE: Final = 0.15
 SECOND_WAVE_KILL_SECONDS: Final = 2.0
 TURN_SECONDS: Final = 3.0
@@ -135,6 +147,7 @@ class Storm:
                 "LEADPULSE_REDIS": redis.url,
                 "LEADPULSE_CONFIG": "",
                 "LEADPULSE_TIME_ZONE": "Europe/Paris",
+                "LEADPULSE_ALERTS_RULES": str(self._rules()),
             }
             settings = load(environment)
             await topics.create(settings, self._plan.partitions)
@@ -145,6 +158,11 @@ class Storm:
             if self._plan.replay and outcome.is_exact:
                 outcome.differences += await self._replay(settings, environment, workers, outcome)
             return outcome
+
+    def _rules(self) -> Path:
+        rules = self._directory / "alerts.toml"
+        rules.write_text(RULES)
+        return rules
 
     async def _rage(
         self, settings: Settings, environment: dict[str, str], broker: KafkaBroker, workers: Workers
@@ -295,8 +313,15 @@ class Storm:
         return ledger_faults(found)
 
     async def _read_alerts(self, settings: Settings, starts: Positions | None = None) -> list[str]:
-        found = await alerts_told(settings, starts)
+        deadline = time.monotonic() + LEDGER_SECONDS
+        # They are looked for once a minute, and not before all has been counted.
+        while not (found := await alerts_told(settings, starts)) and starts is None:
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(TURN_SECONDS)
         self._note(f"{len(found):,} records of {len({told.key for told in found}):,} alerts")
+        if not found and starts is None:
+            return ["alerts: expected some to have fired, got none"]
         return alert_faults(found)
 
     async def _wait_for_bills(self) -> None:

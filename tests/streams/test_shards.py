@@ -326,8 +326,10 @@ async def test_only_committed_numbers_are_published(
     commit = asyncio.create_task(shard.commit())
     await producer.has_begun.wait()
     assert not world.published
+    assert len(world.alerted) == 1
     producer.gate.set()
     await commit
+    assert len(world.alerted) == 2
     facts = {view.scope: view.slots["lifetime"].facts for view in world.published}
     assert set(map(str, facts.values())) == {"{'impressions': 3}"}
 
