@@ -85,7 +85,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resolve_ratio: float = 1.5
     coverage: float = 0.9
     baseline_leads: int = 20
-    evidence_leads: float = 10.0
+    evidence_leads: float = 20.0
     evaluations: int = 2
     cooldown_minutes: int = 360
     update_minutes: int = 60
@@ -138,6 +138,7 @@ DEFAULTS: Final[Mapping[str, Rule]] = MappingProxyType(
                 windows=("last_1h", "last_6h", "last_24h"),
                 levels=("overall", "channel"),
                 p_value=0.0001,
+                evidence_leads=10.0,
             ),
             # Reports come hours late; those of a day before are late only if something broke. An
             # hour's hold passes over the gap between two reports.
@@ -159,6 +160,7 @@ DEFAULTS: Final[Mapping[str, Rule]] = MappingProxyType(
                 ratio=0.67,
                 resolve_ratio=0.8,
                 baseline_leads=50,
+                evidence_leads=10.0,
             ),
             # A day's target is decided by its evening; weeks and months can still be saved. An
             # hour's hold, as pacing moves slowly.

@@ -19,6 +19,7 @@ TARGET: Final = "target"
 WEEKS: Final = 4
 _ASKED: Final = frozenset({"cost", "clicks", "leads_gross", "leads_voided"})
 _WEEK_DAYS: Final = 7
+_DAY: Final = "last_24h"
 _SHORTEST: Final = {"last_1h": HOUR_MINUTES, "last_6h": 6 * HOUR_MINUTES, "last_24h": DAY_MINUTES}
 
 
@@ -112,9 +113,12 @@ class Baselines:
         """
         return self._found(SAME_HOURS, scope, kind, minute, least_coverage)
 
-    def last_days(self, scope: Scope, kind: str, minute: int, least_coverage: float) -> Usual:
-        """Return the sum of the seven days before a rolling window at `minute`, as above."""
-        return self._found(LAST_DAYS, scope, kind, minute, least_coverage)
+    def last_days(self, scope: Scope, minute: int, least_coverage: float) -> Usual:
+        """Return the sum of the seven days before the last 24 hours, whatever the window.
+
+        So an incident of today is not in what is usual, and three windows share one sum.
+        """
+        return self._found(LAST_DAYS, scope, _DAY, minute, least_coverage)
 
     def weeks(self, scope: Scope, kind: str, minute: int) -> tuple[Week, ...]:
         """Return the same hours of each of the last four weeks, the last one first.
@@ -178,9 +182,9 @@ class Baselines:
 
 def runs_of(calendar: Calendar, source: str, kind: str, minute: int) -> tuple[Run, ...]:
     """Return the hours of a baseline: `same_hours` or `last_7_days`, of a rolling window at `minute`."""
-    run = hours_of(calendar, kind, minute)
     if source == LAST_DAYS:
-        return (days_before(calendar, run),)
+        return (days_before(calendar, hours_of(calendar, _DAY, minute)),)
+    run = hours_of(calendar, kind, minute)
     weeks = (same_hours(calendar, run, back) for back in range(1, WEEKS + 1))
     return tuple(Run(head.start, tail.end) for head, tail in weeks)
 

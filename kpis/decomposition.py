@@ -65,7 +65,7 @@ class CampaignTold(Struct, frozen=True, array_like=True):
     """A campaign that spent above its own usual in a window, for who explains a wider scope.
 
     Cost in micros. `same_*` are the sums of the same hours of the last four weeks, `week_*` those of
-    the seven days before.
+    the seven days before the last 24 hours.
     """
 
     channel: str

@@ -190,7 +190,7 @@ def _told(sight: Sight, kind: str, least_coverage: float) -> CampaignTold:
         kind,
         *_sums(sight.facts(kind)),
         *_sums(sight.same_hours(kind, least_coverage).facts),
-        *_sums(sight.last_days(kind, least_coverage).facts),
+        *_sums(sight.last_days(least_coverage).facts),
     )
 
 

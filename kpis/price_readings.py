@@ -102,8 +102,7 @@ def _cpl_evidence(cost: int, leads: int, usual: _UsualCpl) -> Evidence:
 
 def _usual_cpl(rule: Rule, sight: Sight, kind: str) -> _UsualCpl | None:
     """Return the CPL of the same hours of earlier weeks, else of the last days, else the target."""
-    for find in (sight.same_hours, sight.last_days):
-        usual = find(kind, rule.coverage)
+    for usual in sight.usual(kind, rule.coverage):
         cost, leads = usual.cost, usual.leads
         if leads >= max(1, rule.baseline_leads) and cost > 0:
             return _UsualCpl(usual.kind, cost, leads, usual.facts)
@@ -169,9 +168,10 @@ def _share_of(rule: Rule, facts: Mapping[str, int]) -> tuple[int, int]:
 
 
 def _usual_share(rule: Rule, sight: Sight, kind: str) -> Usual | None:
-    for find in (sight.same_hours, sight.last_days):
-        usual = find(kind)
-        trials, successes = _share_of(rule, usual.facts)
-        if max(1, rule.baseline_leads) <= successes <= trials:
-            return usual
+    # First what `cpl_spike` has looked up already: a share does not need its cost to be known.
+    for coverage in (rule.coverage, 0.0):
+        for usual in sight.usual(kind, coverage):
+            trials, successes = _share_of(rule, usual.facts)
+            if max(1, rule.baseline_leads) <= successes <= trials:
+                return usual
     return None

@@ -1,5 +1,6 @@
 """One scope at one minute, as alert rules look at it: what it has, what is usual, how far cost is known."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Final
 
@@ -57,9 +58,14 @@ class Sight:
         """Return the sum of the same hours of the last weeks; see `Baselines`."""
         return self.baselines.same_hours(self.scope, kind, self.minute, least_coverage)
 
-    def last_days(self, kind: str, least_coverage: float = 0.0) -> Usual:
-        """Return the sum of the days before a window; see `Baselines`."""
-        return self.baselines.last_days(self.scope, kind, self.minute, least_coverage)
+    def last_days(self, least_coverage: float = 0.0) -> Usual:
+        """Return the sum of the days before the last 24 hours; see `Baselines`."""
+        return self.baselines.last_days(self.scope, self.minute, least_coverage)
+
+    def usual(self, kind: str, least_coverage: float = 0.0) -> Iterator[Usual]:
+        """Yield the baselines for the rolling window of a kind, the best first."""
+        yield self.same_hours(kind, least_coverage)
+        yield self.last_days(least_coverage)
 
     def weeks(self, kind: str) -> tuple[Week, ...]:
         """Return the same hours of each of the last weeks; see `Baselines`."""

@@ -31,7 +31,7 @@ STRICT_SHARES: Final[Mapping[str, float]] = MappingProxyType(
 )
 """What part of a rule's `p_value` the strict test of a window may take.
 
-Measured on Poisson noise, so that a scope has a false alarm in about one of a hundred days; shorter
+Measured on Poisson noise, so that a scope has a false alarm in one or two of a hundred days; shorter
 windows get less, as a day holds more of them.
 """
 

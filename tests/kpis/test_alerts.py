@@ -64,7 +64,7 @@ def told(story: Conditions, *, is_restarted: bool = False) -> list[tuple[int, Co
 
 
 @given(stories)
-@settings(max_examples=1000)
+@settings(max_examples=300)
 def test_an_incident_is_fired_once_and_resolved_once_and_updated_only_between(
     story: Conditions,
 ) -> None:
@@ -86,7 +86,7 @@ def test_an_incident_is_fired_once_and_resolved_once_and_updated_only_between(
 
 
 @given(stories)
-@settings(max_examples=1000)
+@settings(max_examples=300)
 def test_ids_never_repeat_and_the_same_story_tells_the_same(story: Conditions) -> None:
     first, again = told(story), told(story, is_restarted=True)
     assert [alert.id for _, _, alert in first] == [alert.id for _, _, alert in again]

@@ -82,12 +82,12 @@ def test_a_week_without_its_cost_is_left_out_with_its_leads() -> None:
     assert found.same_hours(GOOGLE, "last_1h", NOON, 0.0).leads == 12
 
 
-def test_the_last_days_end_where_the_window_begins() -> None:
+def test_the_last_days_end_where_the_last_24_hours_begin() -> None:
     world = World()
-    start = minute("2026-06-30T11:00:00+02:00")
+    start = minute("2026-06-29T12:00:00+02:00")
     for at in (start - WEEK - 1, start - WEEK, start - 1, start):
         world.add(GOOGLE, at, cost=1, leads=1)
-    assert Baselines(world.outlook()).last_days(GOOGLE, "last_1h", NOON, 0.9).leads == 2
+    assert Baselines(world.outlook()).last_days(GOOGLE, NOON, 0.9).leads == 2
 
 
 def test_weeks_before_the_first_fact_of_a_scope_say_nothing_of_it() -> None:
