@@ -210,10 +210,11 @@ function verdict(name, direction) {
 
 // ------------------------------------------------------------------------- freshness
 
-/** Return "fresh", "late" (older than 30 s) or "stale" (older than 2 min). */
+/** Return "fresh", "late" (older than 90 s) or "stale" (older than 3 min): where nothing happens, numbers
+ * are written once a minute. */
 export function freshness(ageMs) {
-  if (ageMs > 120_000) return "stale";
-  return ageMs > 30_000 ? "late" : "fresh";
+  if (ageMs > 180_000) return "stale";
+  return ageMs > 90_000 ? "late" : "fresh";
 }
 
 // ------------------------------------------------------------------------- merging
