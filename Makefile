@@ -77,6 +77,11 @@ docs: setup  ## write the tables of KPIs that the documents show
 dashboards: setup  ## write Grafana's dashboards from their code
 	@$(RUN)python deploy/grafana/dashboards.py
 
+rules: parts  ## check and test what Prometheus and Alertmanager are told
+	@promtool check config deploy/prometheus/prometheus.yml
+	@promtool test rules deploy/prometheus/tests/*.test.yml
+	@amtool check-config deploy/alertmanager/alertmanager.yml
+
 demo: .venv/.demo  ## broker, Redis, worker and traffic in one go; ARGS="--seconds 30 --plain"
 	@$(RUN)leadpulse demo $(ARGS)
 
