@@ -151,12 +151,12 @@ DEFAULTS: Final[Mapping[str, Rule]] = MappingProxyType(
                 baseline_leads=20,
             ),
             # Two thirds of the usual share is what a broken form or a wrong page does; the chance
-            # is small because shares drift with the traffic.
+            # is small because shares drift with the traffic, and because every minute is looked at.
             Rule(
                 name=CONVERSION_DROP,
                 kind=CONVERSION_DROP,
                 windows=("last_6h", "last_24h"),
-                p_value=0.001,
+                p_value=0.0001,
                 ratio=0.67,
                 resolve_ratio=0.8,
                 baseline_leads=50,
