@@ -14,7 +14,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 RUN := .venv/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts format lint types imports check test integration storm bench docs dashboards demo clean
+.PHONY: help setup parts format lint types imports check test integration storm bench docs dashboards rules demo clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s%s\n", $$1, $$2}'

@@ -246,12 +246,16 @@ def test_marketing_is_told_when_counting_goes_on_and_not_before(
     alertmanager: AlertmanagerServer, receiver: Receiver
 ) -> None:
     stalled, spike = labels_of("LeadPulseStalled"), own_alert("cpl_spike")
-    alertmanager.post(stalled, spike)
 
     def told(path: str, alert: str, status: str = "firing") -> bool:
         return any(one.path == path and (alert, status) in one.alerts for one in receiver.told)
 
+    alertmanager.post(stalled)
     until(lambda: told("/on-call", "LeadPulseStalled"), "on-call to be told")
+    alertmanager.post(spike)
+    until(lambda: alertmanager.states()["LeadKpiAlert"] == "suppressed", "the alert held back")
+    alertmanager.post(labels_of("LeadPulseRestarting"))
+    until(lambda: told("/on-call", "LeadPulseRestarting"), "on-call to be told of what came later")
     assert not told("/marketing", "LeadKpiAlert")
     alertmanager.post(stalled, are_over=True)
     until(lambda: told("/on-call", "LeadPulseStalled", "resolved"), "on-call to hear of the end")
