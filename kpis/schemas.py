@@ -4,17 +4,18 @@ The schema of an event is what its reader asks of a record: the reader is run on
 are asked for. So the two cannot differ.
 """
 
+import inspect
 from collections.abc import Collection, Mapping
 from datetime import date
 from fractions import Fraction
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from kpis.alert_records import AlertValue
+from kpis.alert_records import TYPES, AlertValue
 from kpis.catalog import Catalog
-from kpis.events import TOPICS, Envelope
+from kpis.events import TARGET_REMOVED, TARGET_SET, TOPICS, Envelope
 from kpis.facts import AMOUNTS, BASES
 from kpis.fields import LONGEST_EVENT_ID, LONGEST_ID, Fields, Rules
 from kpis.readers import READERS
@@ -29,9 +30,18 @@ _LARGEST: Final = 10**12
 _INSTANT: Final[Schema] = {
     "type": "string",
     "format": "date-time",
-    "description": "RFC 3339 with an offset; cut to milliseconds.",
+    # A validator need not look at formats.
+    "pattern": (
+        "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)"
+        r"(\.[0-9]+)?([Zz]|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])$"
+    ),
+    "description": "RFC 3339 with an offset, in the years 2000 to 2100; cut to milliseconds.",
 }
-_DATE: Final[Schema] = {"type": "string", "format": "date"}
+_DATE: Final[Schema] = {
+    "type": "string",
+    "format": "date",
+    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+}
 _DECIMAL: Final[Schema] = {
     "anyOf": [
         {"type": "string", "pattern": r"^[0-9]{1,13}(\.[0-9]{1,6})?$"},
@@ -196,7 +206,8 @@ class _Asked(Fields):
 
     def check_reporting_currency(self) -> None:
         """Note a currency that some targets need."""
-        self._note("currency", _CURRENCY, is_required=False)
+        told = {"description": "The reporting currency; needed, and read, for amounts only."}
+        self.properties.setdefault("currency", told)
 
     def choice(self, name: str, choices: Collection[str]) -> str | None:
         """Note a choice."""
@@ -215,7 +226,7 @@ class _Asked(Fields):
 
     def required_stage(self, name: str) -> str:
         """Note a stage that must be there."""
-        self._note(name, _STAGE, is_required=True)
+        self._note(name, _STAGE | {"minLength": 1}, is_required=True)
         return "lead"
 
 
@@ -232,7 +243,8 @@ def event_schema(type_name: str) -> Schema:
         KeyError: for a type that no topic carries.
     """
     topic = next(topic for topic, names in TOPICS.items() if type_name in names)
-    asked = _Asked(Rules())
+    rules = Rules()
+    asked = _Asked(rules)
     asked.required_identifier("event_id", LONGEST_EVENT_ID)
     asked.required_identifier("source")
     asked.required_instant("occurred_at")
@@ -242,7 +254,8 @@ def event_schema(type_name: str) -> Schema:
     reader, known = READERS[type_name]
     reader(asked, Envelope("e", "s", 0, None, b""))
     unread: dict[str, Schema] = {name: {} for name in sorted(known - asked.properties.keys())}
-    unread["schema_version"] = {"type": "string", "pattern": "^1\\.[0-9]+$", "default": "1.0"}
+    version: Schema = {"type": "string", "pattern": r"^1\.(0|[1-9][0-9]{0,8})$"}
+    unread["schema_version"] = {"anyOf": [version, {"enum": [None, ""]}], "default": "1.0"}
     unread["type"] = (
         {"enum": [type_name, None, ""], "default": type_name} if is_first else {"const": type_name}
     )
@@ -254,10 +267,30 @@ def event_schema(type_name: str) -> Schema:
         "type": "object",
         "properties": asked.properties | unread,
         "required": [*asked.required, *(() if is_first else ("type",))],
+        **_conditions(type_name, rules),
     }
 
 
+def _conditions(type_name: str, rules: Rules) -> Schema:
+    """Return what a target needs besides, by what it is about; nothing for other types."""
+    if type_name not in (TARGET_SET, TARGET_REMOVED):
+        return {}
+    amounts = sorted(name for name, unit in rules.target_kpis.items() if unit == "amount")
+    staged = {"required": ["stage"], "properties": {"stage": _STAGE | {"minLength": 1}}}
+    money = {"required": ["currency"], "properties": {"currency": _CURRENCY}}
+    of_stages = {"if": _is_about(["stage_entered"]), "then": staged}
+    of_money = {"if": _is_about(amounts), "then": money}
+    return {"allOf": [of_stages, of_money] if type_name == TARGET_SET else [of_stages]}
+
+
+def _is_about(names: list[str]) -> Schema:
+    return {"required": ["kpi"], "properties": {"kpi": {"enum": names}}}
+
+
 # ----------------------------------------------------------------------------- output
+
+
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
 class KpiValue(msgspec.Struct, kw_only=True):
@@ -282,8 +315,8 @@ class WindowTold(msgspec.Struct):
     """The interval [start, end) in the reporting zone; both null over lifetime."""
 
     kind: str
-    start: str | None
-    end: str | None
+    start: Time | None
+    end: Time | None
     time_zone: str
 
 
@@ -298,8 +331,8 @@ class KpiRecord(msgspec.Struct, kw_only=True):
     state: str
     revision: int
     cause: str | None
-    complete_until: str | None
-    computed_at: str
+    complete_until: Time | None
+    computed_at: Time
     currency: str
     facts: dict[str, int | str | dict[str, int]]
     kpis: dict[str, KpiValue]
@@ -346,9 +379,20 @@ def output_schema(name: str, catalog: Catalog | None = None) -> Schema:
     schema = {"$schema": DIALECT, "$id": f"{BASE}{name}", **own}
     if definitions:
         schema["$defs"] = definitions
+    for part in (schema, *schema.get("$defs", {}).values()):
+        # Of the docstring what it is, not what its attributes are.
+        part["description"] = inspect.cleandoc(part["description"]).partition("\n\n")[0]
     if name == "kpi-record":
         _name_kpis(schema, catalog or Catalog(Rules().funnel))
+    if name == "alert":
+        _name_states(schema)
     return schema
+
+
+def _name_states(schema: Schema) -> None:
+    schema["properties"]["state"] = {"enum": list(TYPES)}
+    for moment in ("at", "since"):
+        schema["properties"][moment]["format"] = "date-time"
 
 
 def _name_kpis(schema: Schema, catalog: Catalog) -> None:
