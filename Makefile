@@ -71,7 +71,7 @@ storm: parts  ## kill and pause workers, then compare everything; ARGS="--seed 7
 bench: parts  ## measure against plain Faust; ARGS="--json FILE"
 	@$(RUN)python -m tests.bench $(ARGS)
 
-docs: setup  ## write the tables of KPIs that the documents show
+docs: setup  ## write what is made from the code: tables of KPIs, schemas, dashboards, topics
 	@$(RUN)python -m tests.generated
 
 dashboards: setup  ## write Grafana's dashboards from their code

@@ -4,6 +4,7 @@ Source: https://www.asyncapi.com/docs/reference/specification/v3.0.0.
 """
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from kpis.cloud_events import STRUCTURED
@@ -30,7 +31,11 @@ _HEADERS: Final[dict[str, Any]] = {
 }
 _RECORD_KEY: Final = {"type": "string", "description": "basis|window|start|channel|campaign"}
 _OUTPUTS: Final[Mapping[str, tuple[str, str, dict[str, Any]]]] = {
-    "kpis": ("kpi-record", "The KPIs of each scope and window, the latest by key.", _RECORD_KEY),
+    "kpis": (
+        "kpi-record",
+        "The KPIs of each scope and window, the latest by key; null for a window that is kept no more.",
+        _RECORD_KEY,
+    ),
     "kpi-windows": ("kpi-record", "The ledger: final and revised windows.", _RECORD_KEY),
     "alerts": (
         "alert",
@@ -46,20 +51,19 @@ _OUTPUTS: Final[Mapping[str, tuple[str, str, dict[str, Any]]]] = {
 """What LeadPulse writes: by short name the schema, what it is, and the key."""
 
 
-def document(version: str, topics: Topics = FIRST_TOPICS) -> dict[str, Any]:
-    """Return the document.
+Examples = Mapping[str, Mapping[str, Any]]
+
+_NO_EXAMPLES: Final[Examples] = MappingProxyType({})
+
+
+def document(version: str, examples: Examples = _NO_EXAMPLES) -> dict[str, Any]:
+    """Return the document of a deployment that keeps the default names.
 
     Args:
         version: The version of this software.
-        topics: How the topics are called.
+        examples: A record of each message, by the name of its schema.
     """
-    addresses = {
-        **topics.inputs,
-        "kpis": topics.kpis,
-        "kpi-windows": topics.windows,
-        "alerts": topics.alerts,
-        "rejects": topics.rejects,
-    }
+    addresses = _addresses(FIRST_TOPICS)
     channels = {short: _channel(short, address) for short, address in addresses.items()}
     return {
         "asyncapi": VERSION,
@@ -80,9 +84,29 @@ def document(version: str, topics: Topics = FIRST_TOPICS) -> dict[str, Any]:
         "channels": channels,
         "operations": {f"{_does(short)}-{short}": _operation(short) for short in channels},
         "components": {
-            "messages": {name: _message(name) for name in _messages()},
+            "messages": {name: _message(name, examples) for name in _messages()},
             "schemas": {name: _embedded(schema) for name, schema in all_schemas().items()},
         },
+    }
+
+
+def readdressed(document: Mapping[str, Any], topics: Topics) -> dict[str, Any]:
+    """Return the document of a deployment whose topics have other names."""
+    channels = {
+        short: document["channels"][short]
+        | {"address": address, "bindings": {"kafka": {"topic": address}}}
+        for short, address in _addresses(topics).items()
+    }
+    return {**document, "channels": channels}
+
+
+def _addresses(topics: Topics) -> dict[str, str]:
+    return {
+        **topics.inputs,
+        "kpis": topics.kpis,
+        "kpi-windows": topics.windows,
+        "alerts": topics.alerts,
+        "rejects": topics.rejects,
     }
 
 
@@ -116,12 +140,14 @@ def _operation(short: str) -> dict[str, Any]:
     }
 
 
-def _message(name: str) -> dict[str, Any]:
+def _message(name: str, examples: Examples) -> dict[str, Any]:
     message: dict[str, Any] = {
         "name": name,
         "contentType": _JSON,
         "payload": {"$ref": f"#/components/schemas/{name}"},
     }
+    if name in examples:
+        message["examples"] = [{"payload": examples[name]}]
     if name in OUTPUTS:
         key = next(key for schema, _, key in _OUTPUTS.values() if schema == name)
         message["bindings"] = {"kafka": {"key": key}}

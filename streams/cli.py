@@ -369,6 +369,35 @@ def kpis(config: Path | None, markdown: bool) -> None:  # noqa: FBT001 - click c
         _print_kpis(console(), catalog.kpis)
 
 
+@main.command()
+@click.argument("name", required=False)
+@click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Copy all there.")
+@click.pass_obj
+def schemas(config: Path | None, name: str | None, to: Path | None) -> None:
+    r"""List, print or copy the JSON Schemas of what goes in and comes out, and the AsyncAPI document.
+
+    One schema for each type of event, for kpi-record (leadgen.kpis.v1 and the ledger), alert and
+    reject. The AsyncAPI document has all of them, and the names of your topics.
+
+    \b
+    Examples:
+      leadpulse schemas
+      leadpulse schemas lead.created
+      leadpulse schemas --to schemas/
+    """
+    settings = _settings(config)
+    from streams import schema_files
+    from streams.topics import topics_of
+
+    own = topics_of(settings)
+    if name is not None:
+        click.echo(schema_files.text(name, own), nl=False)
+    if to is not None:
+        click.echo(f"wrote {schema_files.copy(to, own)} files to {to}", err=name is not None)
+    if name is None and to is None:
+        click.echo("\n".join(schema_files.names()))
+
+
 @main.group(cls=OneLineErrors, invoke_without_command=True)
 @kafka_option
 @click.option("--json", "as_json", is_flag=True, help="The records as a JSON array.")

@@ -14,10 +14,9 @@ from kpis.reading import read
 from streams import settings
 from streams.settings import SECTIONS, Settings, load
 from streams.topics import topics_of
+from tests.documents import CONTRACT, ROOT, document, examples_in
 from tests.generated import WITH_KPIS, with_kpis
 
-ROOT = Path(__file__).parent.parent
-CONTRACT = "docs/contract.md"
 NOW_MS = 1_795_000_000_000
 
 
@@ -31,10 +30,6 @@ def rows_of(text: str, *heading: str) -> list[tuple[str, ...]]:
             break
         rows.append(tuple(cell.strip().strip("`") for cell in line.strip("|").split("|")))
     return rows
-
-
-def document(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
 
 
 def anchors(text: str) -> set[str]:
@@ -104,20 +99,6 @@ def test_every_kpi_has_a_row_with_its_formula_unit_bases_and_reason() -> None:
 def test_a_document_without_the_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="expected the marks of the table of KPIs once, got 0"):
         with_kpis("no table here")
-
-
-def examples_in(name: str) -> list[tuple[str, str]]:
-    """Return (short name of the topic, event) of every example in a document."""
-    block = re.search(r"```json\n(# leadgen.*?)```", document(name), re.DOTALL)
-    assert block is not None
-    short = {full: topic for topic, full in topics_of(Settings()).inputs.items()}
-    found, topic = [], ""
-    for line in block[1].splitlines():
-        if line.startswith("# "):
-            topic = short[line.removeprefix("# ")]
-        else:
-            found.append((topic, line))
-    return found
 
 
 @pytest.mark.parametrize("name", ["README.md", CONTRACT])

@@ -11,11 +11,12 @@ from kpis.events import TOPICS
 from kpis.readers import READERS
 from kpis.reading import Refused, read
 from kpis.schemas import OUTPUTS, all_schemas, event_schema, output_schema
+from tests.documents import CONTRACT, examples_in
 from tests.golden.example import LINES
 from tests.kpis.records import ABSENT, NOON, NOON_MS, OPTIONAL, REQUIRED, RULES, TOPIC_OF, a_record
 from tests.schemas.outputs import EXAMPLES
 from tests.schemas.validators import faults_of, validator
-from tests.test_documents import CONTRACT, NOW_MS, examples_in
+from tests.test_documents import NOW_MS
 
 VALUES: tuple[object, ...] = (
     *(ABSENT, None, "", " ", 0, 5, -3, 5.5, 12.0, 1e30, True, False, [], {}),

@@ -25,6 +25,7 @@ COMMANDS = (
         "top",
         "explain",
         "kpis",
+        "schemas",
         "alerts",
         "verify",
         "demo",
