@@ -12,14 +12,22 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped] # has no types
 from playwright.async_api import Browser, Page
 
+from kpis.alert_records import AlertValue, alert_record, alert_value
+from kpis.alerts import State
 from kpis.catalog import COST_MISSING, NO_DATA, Catalog
+from kpis.facts import Scope
+from streams.publishers import AlertView
+from streams.publishers.redis_hashes import connect
 from streams.settings import load
+from tests.contracts.test_redis_hashes import Worker as Writer
 from tests.faults.workers import Worker
 from tests.integration.running import Deployment, Sent, event, until
+from tests.kpis.test_alert_records import PARIS, WHY, an_alert
 from tests.page.browser import PHONE, Watched, chromium, visit
 from tests.parts.install import MissingPartError
 from tests.parts.kafka_broker import KafkaBroker
 from tests.parts.redis_server import RedisServer
+from tests.streams.publishers.views import version
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -359,6 +367,38 @@ async def test_axe_finds_nothing_that_keeps_people_out(
         results = await Axe().run(page)
         assert results.violations_count == 0, results.generate_report()
         assert await page.evaluate("document.documentElement.lang") == locale[:2]
+
+
+@pytest.mark.parametrize(("locale", "is_dark"), [("en-GB", False), ("fr-FR", True)])
+async def test_alerts_stand_on_top_while_they_fire_and_below_when_they_are_over(
+    site: Site, locale: str, is_dark: bool
+) -> None:
+    await counted(site)
+    scope = Scope("google_ads", "été 1")
+
+    async def tell(state: State) -> AlertValue:
+        """Let a publisher of its own write an alert to the Redis of the page."""
+        value = alert_value(an_alert(state=state, scope=scope), WHY, PARIS, "EUR")
+        record = alert_record(value)
+        async with Writer(connect(site.redis.url)) as writer:
+            at = version(time.time_ns())
+            shown = AlertView(0, at, value.rule, scope, record.value)
+            writer.snapshot.replace_alert(shown)
+        return value
+
+    async with visit(site.browser, site.url, locale=locale, is_dark=is_dark) as watched:
+        page = watched.page
+        fired = await tell("fired")
+        firing = page.locator("#firing li.fires")
+        await until(firing.is_visible, "an alert on top")
+        message = fired.message_en if locale == "en-GB" else fired.message_fr
+        assert message in await firing.inner_text()
+        results = await Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
+        await tell("resolved")
+        await until(page.locator("#alerts li.over").is_visible, "the alert further down")
+        assert await firing.count() == 0
+        assert_clean(watched, site)
 
 
 async def test_language_and_colours_are_remembered(site: Site) -> None:
