@@ -21,7 +21,8 @@ from math import exp
 from random import Random
 from typing import Final
 
-from kpis.alert_rules import DEFAULT_RULES, Rule
+from kpis.alert_records import alert_value
+from kpis.alert_rules import CPL_SPIKE, DEFAULT_RULES, Rule
 from kpis.alerts import FIRED, Alert
 from kpis.facts import OVERALL, PERIOD, Scope, Subject
 from kpis.spans import HOURS, Window
@@ -186,8 +187,19 @@ def _break(
             outcome.elsewhere[name] += 1
         elif alert.finding.scope == scope and outcome.minutes["break"] is None:
             outcome.minutes["break"] = alert.finding.minute - BROKEN_AT
+        if not outcome.message and alert.finding.scope in concerned and name == CPL_SPIKE:
+            outcome.message = _said(story, alert)
     found = next(naive(world, scope, BROKEN_AT, end), None)
     outcome.minutes["break, usual rule"] = None if found is None else found - BROKEN_AT
+
+
+def _said(story: Story, alert: Alert) -> str:
+    """Return what an alert says, with the campaigns that a shard would have told of."""
+    finding = alert.finding
+    story.world.now = finding.minute
+    told = story.detector.campaigns_told(story.world.scopes(), finding.minute)
+    why = story.detector.explain(finding, told)
+    return alert_value(alert, why, PARIS.zone, "EUR").message_en
 
 
 def _stop(outcome: Outcome, leads_a_day: float, rules: tuple[Rule, ...], seed: int) -> None:
@@ -236,6 +248,7 @@ def main() -> None:
             print(f"    usual rule: {sum(one.naive_false for one in outcomes)}")
             print(f"  page breaks: {_times(outcomes, 'break')}")
             print(f"    usual rule: {_times(outcomes, 'break, usual rule')}")
+            print(f"    seed 0 says: {outcomes[0].message}")
             print(f"    alerts of scopes that nothing happened to: {dict(elsewhere)}")
             print(f"  no leads at all: {_times(outcomes, 'outage')}")
             print(f"    usual rule: {_times(outcomes, 'outage, usual rule')}", flush=True)
