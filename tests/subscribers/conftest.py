@@ -15,6 +15,9 @@ from tests.kpis.records import TOPIC_OF, a_record
 from tests.parts.kafka_broker import KafkaBroker
 from tests.parts.redis_server import RedisServer
 
+BRAND: Final = {"channel": "google_ads", "campaign_id": "brand"}
+LATE: Final = "2026-03-30T10:00:00+02:00"
+FINAL_SECONDS: Final = 60.0
 DATABASE: Final = 15
 """Of the one Redis; other tests that use it are over by then, or begin later and empty it."""
 
@@ -25,7 +28,7 @@ def long_ago() -> list[Sent]:
 
 
 def today() -> Iterator[Sent]:
-    """Yield leads, clicks and costs of two channels in the hour before now, and a broken record."""
+    """Yield leads, clicks and costs of two channels in the hour before now, and broken records."""
     end = datetime.now(UTC).replace(microsecond=0)
     start = end - timedelta(minutes=50)
     for channel, amount, leads in (("google_ads", 120, 4), ("linkedin_ads", 90, 2)):
@@ -43,7 +46,9 @@ def today() -> Iterator[Sent]:
             name = f"{channel}-{number}"
             yield event("clicks", "click.recorded", at, click_id=name, **place)
             yield event("leads", "lead.created", at, lead_id=name, click_id=name, **place)
+    yield event("clicks", "click.recorded", end.isoformat(), click_id="seo", channel="seo")
     yield Sent(TOPIC_OF["sale.created"], a_record("sale.created", amount="12,50"))
+    yield Sent(TOPIC_OF["sale.created"], b"not json")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -71,5 +76,7 @@ async def deployment(
             kinds = {parse_key(key.encode()).kind for key, r in records.items() if r["revision"]}
             return {"1d", "1w", "1mo"} <= kinds
 
-        await until(is_final, "final windows of the month long ago")
+        await until(is_final, "final windows of the month long ago", FINAL_SECONDS)
+        # Revises the month; that is told within a minute, while other examples run.
+        await made.send([event("leads", "lead.created", LATE, lead_id="late", **BRAND)])
         yield made
