@@ -399,7 +399,9 @@ def _name_kpis(schema: Schema, catalog: Catalog) -> None:
     properties = schema["properties"]
     properties["basis"] = {"enum": list(BASES)}
     properties["state"] = {"enum": [PROVISIONAL, FINAL, REVISED]}
-    schema["$defs"]["WindowTold"]["properties"]["kind"] = {"enum": list(KINDS)}
+    # No enum: what reads the windows it knows is not hurt by another one.
+    kind = schema["$defs"]["WindowTold"]["properties"]["kind"]
+    kind["description"] = f"One of {', '.join(KINDS)}; others may come."
     properties["facts"]["description"] = (
         "Additive facts; those that are 0 are left out. Amounts are decimal texts: "
         + ", ".join(sorted(AMOUNTS))

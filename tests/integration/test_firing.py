@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.conftest import Deploy
 from tests.integration.running import Deployment, Sent, event, fetch, sample, series, until
+from tests.schemas.validators import faults_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault, pytest.mark.timeout(420)]
 
@@ -87,6 +88,8 @@ async def test_spend_without_leads_is_told_once_and_shown_everywhere_though_the_
     assert sorted(key for key, _ in spiking) == sorted(KEYS)
     exposed = series(fetch(worker.metrics_url))
     assert sample(exposed, "leadkpi_alerts_total", rule="cpl_spike", state="fired") == len(KEYS)
+    for _, record in await deployment.alerts():
+        assert faults_of("alert", record, is_closed=True) == []
     told = dict(spiking)[KEY]
     assert (told["state"], told["evidence"]["leads"]) == ("fired", 0)
     assert told["evidence"]["baseline"] == pytest.approx(20.0)
