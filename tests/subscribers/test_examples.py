@@ -92,6 +92,17 @@ def cpl_of(record: dict[str, Any]) -> str:
     return cpl["undefined_reason"] if cpl["value"] is None else f"{cpl['value']:.2f}"
 
 
+def booking(record: dict[str, Any]) -> str:
+    """Return what the consumer in Java says of a record, without window and channel."""
+    facts, cpl = record["facts"], record["kpis"]["cpl"]
+    value = cpl["undefined_reason"] if cpl["value"] is None else cpl["value"]
+    because = f" because of {record['cause']}" if record["cause"] else ""
+    return (
+        f"{facts.get('leads', 0)} leads, cost {facts.get('cost', 0)}, CPL {value} "
+        f"({record['state']}, revision {record['revision']}{because})"
+    )
+
+
 async def a_new_lead(deployment: Deployment, channel: str, name: str) -> None:
     now = datetime.now(UTC).isoformat()
     await deployment.send([event("leads", "lead.created", now, lead_id=name, channel=channel)])
@@ -234,14 +245,17 @@ async def test_the_ledger_in_java_has_each_month_once_and_again_when_it_is_revis
     async with example(deployment, *command) as running:
 
         def is_revised(lines: Sequence[str]) -> bool:
-            return any(line.startswith(month) and REVISED in line for line in lines)
+            return any(line.startswith(f"{month}2 leads") and REVISED in line for line in lines)
 
         lines = await running.told(is_revised, MINUTES_SECONDS)
-    of_month = [line.removeprefix(month) for line in lines if line.startswith(month)]
-    assert of_month == [
-        "1 leads, cost 60.000000, CPL 60.0 (final, revision 1)",
-        "2 leads, cost 60.000000, CPL 30.0 (revised, revision 2 because of late_event)",
-    ]
+    key = b"cohort|1mo|2026-03-01T00:00:00+00:00|google_ads|_all"
+    read = await deployment._read(deployment.topics.windows)
+    booked = [json.loads(record.value) for record in read if record.key == key]
+    told = [line.removeprefix(month) for line in lines if line.startswith(month)]
+    assert told == list(map(booking, booked))
+    assert [record["revision"] for record in booked] == [*range(1, len(booked) + 1)]
+    assert (booked[0]["state"], booked[-1]["cause"]) == (FINAL, "late_event")
+    assert booked[-1]["kpis"]["cpl"]["value"] == 30.0
 
 
 # ----------------------------------------------------------------------------- schemas
