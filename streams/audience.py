@@ -143,7 +143,6 @@ class Audience:
         self._viewers.add(viewer)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="live page")
-            self._task.add_done_callback(self._ended)
         elif self._board is not None:
             self._show_all(viewer, self._board)
         return True
@@ -166,14 +165,18 @@ class Audience:
             viewer.end()
         self._viewers.clear()
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._task = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # They come back by themselves; counting goes on whatever the page does.
+    async def _run(self) -> None:
+        try:
+            await self._read_while_watched()
+        except Exception as error:  # noqa: BLE001 - counting goes on whatever the page does
+            # They come back by themselves.
             _LOG.error("live page: expected to read the board, got %r", error)
             self._end_viewers()
+        finally:
+            # In the turn that found nobody: who joins later starts the next reading.
+            self._task = None
 
-    async def _run(self) -> None:
+    async def _read_while_watched(self) -> None:
         while self._viewers:
             began = self._clock.monotonic_seconds()
             async with self._reading:

@@ -366,6 +366,27 @@ async def test_a_slow_viewer_is_ended_at_its_limit() -> None:
     assert await viewer.next() is None
 
 
+async def test_who_comes_as_the_last_one_goes_hears_what_changes(place: Place) -> None:
+    await place.show_clicks(1)
+    async with serve(place.settings) as site:
+        join, loop = site.page.audience.join, asyncio.get_running_loop()
+        comes = Viewer(is_gone=lambda: False, cut=lambda: None)
+
+        def is_gone() -> bool:
+            # Asked in the last turn of a reading that nobody else watches.
+            loop.call_soon(join, comes)
+            return True
+
+        join(Viewer(is_gone, cut=lambda: None))
+        async with asyncio.timeout(10):
+            await comes.next()
+            await place.show_clicks(2, at=11)
+            told = await comes.next()
+
+    assert told is not None
+    assert b'"clicks":"2"' in told.text
+
+
 async def test_silence_is_broken_by_pings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
