@@ -236,7 +236,9 @@ class _Reading:
         def take(tp: TopicPartition, record: Any) -> None:
             if record.offset < ends[tp]:
                 place = (tp.partition, record.offset)
-                self._fold.add(shorts[tp.topic], *place, record.value, record.timestamp)
+                self._fold.add(
+                    shorts[tp.topic], *place, record.value, record.timestamp, record.headers
+                )
 
         with progress_bar(self._settings.kafka.servers) as bar:
             deleted = sum(starts.values())
