@@ -405,15 +405,8 @@ def _by_scope(events: Iterable[TargetSet | TargetRemoved]) -> dict[Scope, tuple[
     targets: dict[Scope, list[Target]] = {}
     for event in events:
         if isinstance(event, TargetSet):
-            target = Target(
-                event.kpi,
-                event.period,
-                event.start_minute,
-                event.end_minute,
-                event.value_micros,
-                event.profile,
-            )
-            targets.setdefault(Scope(event.channel, event.campaign_id), []).append(target)
+            scope = Scope(event.channel, event.campaign_id)
+            targets.setdefault(scope, []).append(Target.of(event))
     return {
         scope: tuple(
             sorted(of_scope, key=lambda target: (target.kpi, target.period, target.start_minute))

@@ -6,11 +6,12 @@ Source: contract, section 2 (`target.set`) and section 5 (`target_attainment`, `
 from collections.abc import Iterable
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 
 from msgspec import Struct
 
 from kpis.calendar import MINUTE_MS, Calendar
+from kpis.events import TargetSet
 from kpis.spans import Window
 
 LINEAR: Final = "linear"
@@ -39,6 +40,18 @@ class Target(Struct, frozen=True, array_like=True):
     end_minute: int
     value_micros: int
     profile: str = LINEAR
+
+    @classmethod
+    def of(cls, event: TargetSet) -> Self:
+        """Return what an event sets."""
+        return cls(
+            event.kpi,
+            event.period,
+            event.start_minute,
+            event.end_minute,
+            event.value_micros,
+            event.profile,
+        )
 
 
 class Targets:

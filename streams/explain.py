@@ -282,7 +282,7 @@ class _Search:
         targets = Targets()
         for key, event in latest.items():
             if isinstance(event, TargetSet):
-                targets.put(tuple(map(str, key)), _target_of(event))
+                targets.put(tuple(map(str, key)), Target.of(event))
         about = self._question.kpi.partition(".")[2]
         shown = targets.shown_in(self._question.window)
         return next((target for target in shown if target.kpi == about), None)
@@ -383,17 +383,6 @@ class Rejects:
             return channel, normal_campaign(campaign_id, self._rules)
         except (*BROKEN, binascii.Error, Refused):
             return None, None
-
-
-def _target_of(event: TargetSet) -> Target:
-    return Target(
-        event.kpi,
-        event.period,
-        event.start_minute,
-        event.end_minute,
-        event.value_micros,
-        event.profile,
-    )
 
 
 def _view(value: bytes, topic: str) -> View:

@@ -45,14 +45,7 @@ class TargetRows(Rows[TargetRow, Target | None]):
         del key
         match entity.newest:
             case TargetSet() as event:
-                return Target(
-                    event.kpi,
-                    event.period,
-                    event.start_minute,
-                    event.end_minute,
-                    event.value_micros,
-                    event.profile,
-                )
+                return Target.of(event)
             case TargetRemoved() | None:
                 return None
 
