@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import IllegalOperation
 from msgspec import msgpack
 
 from streams.outbox import Encoded
@@ -68,10 +69,13 @@ class TransactionalProducer:
         try:
             await asyncio.gather(*[await self._send(batch, queued) for batch in batches])
             await self._producer.commit_transaction()
-        except BaseException:
+        except BaseException as error:
             # Each was waited for by the batch behind it, which nobody sends any more.
             for batch in queued:
                 _know(batch._drain_waiter)  # noqa: SLF001 - aiokafka shows it nowhere
+            if isinstance(error, IllegalOperation):
+                # What ended the transaction between two batches is why the second may not be sent.
+                raise error from self._end_of_transaction()
             raise
         for batch in batches:
             place = (batch.topic, batch.partition)
@@ -79,6 +83,11 @@ class TransactionalProducer:
         if max(self._records.values(), default=0) > MOST_RECORDS_PER_PRODUCER:
             await self.stop()
             await self.start()
+
+    def _end_of_transaction(self) -> BaseException | None:
+        """Return what broke the transaction, if anything did."""
+        end = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001
+        return end.exception() if end.done() and not end.cancelled() else None
 
     async def _send(self, batch: Encoded, queued: list[Any]) -> Any:
         """Queue a batch, add what aiokafka made of it to `queued`, and return its delivery."""

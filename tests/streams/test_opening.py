@@ -154,6 +154,27 @@ async def test_a_new_owner_fences_the_old_one_who_can_write_nothing_more(
         assert await read() == [b"new"]
 
 
+async def test_who_is_fenced_between_two_batches_knows_it(
+    settings: Settings, home: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = a_shard(World(), settings)
+    async with fenced_off(settings, shard) as old, fenced_off(settings, shard):
+        client, sender_task = old._producer.client, old._producer._sender.sender_task
+        known = client._wait_on_metadata
+
+        async def late(topic: str) -> Any:
+            if topic == home.deltas:
+                # Until the broker has refused the first batch.
+                await asyncio.wait([sender_task])
+            return await known(topic)
+
+        monkeypatch.setattr(client, "_wait_on_metadata", late)
+        batches = one_record(home.entities, b"1", old) + one_record(home.deltas, b"2", old)
+        with pytest.raises(Exception, match=r".*") as caught:
+            await old.transact(batches)
+    assert is_fenced(caught.value)
+
+
 async def test_opening_aborts_what_the_old_owner_had_under_way(
     settings: Settings, home: Topics
 ) -> None:
