@@ -307,7 +307,7 @@ async def test_rules_evaluate_on_what_a_worker_exposes(deploy: Deploy) -> None: 
         wanted = "scope:leadkpi_cpl_amount:ratio"
 
         async def is_recorded() -> bool:
-            return bool(server.query(wanted) and server.query("job:leadkpi_shards:min_10m"))
+            return bool(server.query(wanted) and server.query("job:leadkpi_shards:sum"))
 
         await until_true(is_recorded, wanted)
         faults = [(rule["name"], rule["lastError"]) for rule in server.rules() if rule["health"] != "ok"]  # fmt: skip
