@@ -342,6 +342,7 @@ class Merge:
         moved = dict.fromkeys([*self._moved(minute), *self._begun(minute)])
         self._refresh.extend(subject for subject in moved if subject not in queued)
         self._pace(minute)
+        self._tell_complete()
         self._alerting.tick(self._until_ms)
 
     def _show_complete(self) -> None:
@@ -349,6 +350,12 @@ class Merge:
         for subject, view in self._views.items():
             shown = (values.window for values in view.values())
             self._look_again(subject, (window for window in shown if window.kind not in ROLLING))
+
+    def _tell_complete(self) -> None:
+        """Publish the whole's lifetime: where nothing happens its `complete_until` moves all the same."""
+        whole = Subject(PERIOD, OVERALL)
+        if self._books.has(whole, LIFETIME_WINDOW):
+            self._look_again(whole, (LIFETIME_WINDOW,))
 
     def _pace(self, minute: int) -> None:
         """Publish the running windows with targets: time moves their pacing."""

@@ -17,6 +17,8 @@ from streams.settings import load
 from tests.streams.merge_shard import BRAND, DAY, GOOGLE, META, NOON, OTHER, TOPICS, MergeShard
 
 HOUR = 60
+LIFETIME_OF_ALL = b"period|lifetime|-|_all|_all"
+"""Its record says each minute up to when all is counted."""
 
 
 def random_step(shard: MergeShard, random: Random) -> None:
@@ -60,6 +62,11 @@ def random_step(shard: MergeShard, random: Random) -> None:
 
 def in_order(ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(ledger, key=lambda record: (record["key"], record["revision"]))
+
+
+def keys(shard: MergeShard, begun: int) -> set[bytes]:
+    """Return the keys of what was written from `begun` on."""
+    return {key for key, _ in shard.written[begun:]}
 
 
 def told(record: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +144,7 @@ def test_a_new_owner_says_nothing_more_of_windows_that_are_gone() -> None:
     begun = len(shard.written)
     shard.restart()
     shard.publish()
-    assert shard.written[begun:] == []
+    assert keys(shard, begun) == {LIFETIME_OF_ALL}
 
 
 def test_rows_of_windows_that_are_gone_go_too() -> None:
@@ -550,4 +557,17 @@ def test_quiet_time_writes_nothing_that_did_not_move() -> None:
     begun = len(shard.written)
     shard.advance(minutes=1)
     shard.publish()
-    assert shard.written[begun:] == []
+    assert keys(shard, begun) == {LIFETIME_OF_ALL}
+
+
+def test_the_whole_says_up_to_when_it_is_complete_each_minute_where_nothing_happens() -> None:
+    shard = MergeShard()
+    shard.count({"clicks": 1})
+    ages = []
+    for _ in range(3 * HOUR):
+        now_ms = shard.clock.now_ms()
+        shard.complete(now_ms)
+        shard.advance(minutes=1)
+        shown = shard.slots(OVERALL).values()
+        ages.append(now_ms - max(values.complete_until_ms or 0 for values in shown))
+    assert max(ages) <= 2 * MINUTE_MS
