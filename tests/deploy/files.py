@@ -109,10 +109,14 @@ def run_tool(package: str, *command: object) -> subprocess.CompletedProcess[str]
     )
 
 
-def settings_of(service: Service) -> dict[str, str]:
-    """Return what LeadPulse reads of a service's environment; files are those that are mounted."""
+def settings_of(service: Service, **variables: str) -> dict[str, str]:
+    """Return what LeadPulse reads of a service's environment where .env has `variables`.
+
+    Files are those that are mounted.
+    """
+    is_given = any(file["path"] == ".env" for file in service.get("env_file", ()))
     return {
         name: str(on_host(service, text)) if text.startswith("/") else text
-        for name, text in service["environment"].items()
+        for name, text in ((variables if is_given else {}) | service["environment"]).items()
         if name.startswith("LEADPULSE_")
     }

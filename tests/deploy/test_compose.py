@@ -27,6 +27,7 @@ from tests.deploy.files import (
 from tests.parts.install import ROOT, kafka_version
 
 BUILT_HERE: Final = "leadpulse:"
+DEPLOYMENT: Final = ROOT / "docs" / "deployment.md"
 NAMES: Final = sorted(services())
 
 
@@ -67,7 +68,7 @@ def test_administrator_has_a_password_from_a_file_that_git_ignores() -> None:
 
 def test_everything_that_the_issue_asks_for_is_there() -> None:
     assert {"kafka", "redis", "prometheus", "alertmanager", "grafana", "simulator"} <= set(NAMES)
-    assert services()["worker"]["deploy"]["replicas"] == 2
+    assert services()["worker"]["deploy"]["replicas"] == "2"
     assert [name for name, service in services().items() if service.get("profiles")] == [
         "simulator"
     ]
@@ -87,12 +88,21 @@ def test_every_open_port_is_open_to_this_machine_only_and_to_one_service() -> No
     assert not any("network_mode" in service for service in services().values())
 
 
-def test_there_is_a_port_for_every_worker() -> None:
-    worker = services()["worker"]
+def told_for_env() -> dict[str, str]:
+    """Return every variable that docs/deployment.md tells to put into .env."""
+    blocks = re.findall(r"^```sh\n((?:\w+=.*\n)+)```", DEPLOYMENT.read_text(), re.MULTILINE)
+    lines = [line.partition("=") for block in blocks for line in block.splitlines()]
+    return {name: value for name, _, value in lines}
+
+
+@pytest.mark.parametrize("variables", [{}, told_for_env()], ids=["as it comes", "as is told"])
+def test_there_is_a_port_for_every_worker(variables: dict[str, str]) -> None:
+    worker = services(**variables)["worker"]
 
     [(_, of_host, of_container)] = ports(worker)
 
-    assert len(of_host) == worker["deploy"]["replicas"]
+    assert worker["deploy"]["replicas"] == variables.get("WORKERS", "2")
+    assert len(of_host) == int(worker["deploy"]["replicas"])
     address = load(settings_of(worker)).metrics
     assert (address.host, address.port) == ("0.0.0.0", of_container)
 
@@ -186,6 +196,35 @@ def test_settings_that_a_user_makes_reach_every_program() -> None:
     for name in ("topics", "worker", "simulator"):
         settings = load(settings_of(services(**chosen)[name]))
         assert (settings.currency, str(settings.time_zone)) == ("CHF", "Europe/Zurich")
+
+
+@pytest.mark.parametrize("name", ["topics", "worker", "simulator"])
+def test_what_env_says_reaches_every_program_or_is_said_to_be_fixed(name: str) -> None:
+    chosen = {
+        "LEADPULSE_APP_ID": "shop",
+        "LEADPULSE_TOPICS_PREFIX": "shop.",
+        "LEADPULSE_CURRENCY": "CHF",
+    }
+    fixed = re.findall(r"`(LEADPULSE_\w+)`", DEPLOYMENT.read_text().partition("Fixed by")[2])[:4]
+    service = services(**chosen)[name]
+
+    settings = load(settings_of(service, **chosen))
+
+    assert (settings.app_id, settings.topics.prefix) == ("shop", "shop.")
+    assert settings.currency == "CHF"
+    assert service["env_file"] == [{"path": ".env", "required": False}]
+    of_env = services(**dict.fromkeys(service["environment"], "chosen"))[name]["environment"]
+    assert {name for name, value in of_env.items() if value != "chosen"} <= set(fixed)
+
+
+def test_files_are_never_named_by_one_command_alone() -> None:
+    """What one command does not read it takes away: the worker's settings, say."""
+    for file in (ADMIN, COMPOSE, DEPLOYMENT):
+        text = file.read_text()
+        assert not re.search(r"docker compose [^\n`]*(-f|--file) ", text), file
+        for named in re.findall(r"COMPOSE_FILE=(\S+)", text):
+            assert all((ROOT / one).is_file() for one in named.split(":")), named
+    assert "COMPOSE_FILE=docker-compose.yml:deploy/compose.admin.yml" in ADMIN.read_text()
 
 
 def test_rules_of_alerts_are_where_the_worker_looks_for_them() -> None:
