@@ -49,6 +49,15 @@ _OUTPUTS: Final[Mapping[str, tuple[str, str, dict[str, Any]]]] = {
     ),
 }
 """What LeadPulse writes: by short name the schema, what it is, and the key."""
+_TOMBSTONE: Final = "kpi-tombstone"
+_TOMBSTONES: Final[dict[str, Any]] = {
+    "name": _TOMBSTONE,
+    "description": "Forget the key: its window is kept no more, or nothing is left in it.",
+    "payload": {"type": "null"},
+    "examples": [{"payload": None}],
+    "bindings": {"kafka": {"key": _RECORD_KEY}},
+}
+"""The message of a null, which a reader of objects only would stumble over."""
 
 
 Examples = Mapping[str, Mapping[str, Any]]
@@ -84,7 +93,8 @@ def document(version: str, examples: Examples = _NO_EXAMPLES) -> dict[str, Any]:
         "channels": channels,
         "operations": {f"{_does(short)}-{short}": _operation(short) for short in channels},
         "components": {
-            "messages": {name: _message(name, examples) for name in _messages()},
+            "messages": {name: _message(name, examples) for name in _messages()}
+            | {_TOMBSTONE: _TOMBSTONES},
             "schemas": {name: _embedded(schema) for name, schema in all_schemas().items()},
         },
     }
@@ -115,7 +125,9 @@ def _does(short: str) -> str:
 
 
 def _names(short: str) -> Iterable[str]:
-    return TOPICS[short] if short in TOPICS else (_OUTPUTS[short][0],)
+    if short in TOPICS:
+        return TOPICS[short]
+    return (_OUTPUTS[short][0], *((_TOMBSTONE,) if short == "kpis" else ()))
 
 
 def _messages() -> Iterable[str]:

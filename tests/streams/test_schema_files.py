@@ -24,6 +24,12 @@ from tests.generated import SCHEMAS, schema_texts
 from tests.schemas.validators import faults_of
 
 PREFIX = {"LEADPULSE_TOPICS_PREFIX": "acme."}
+WRITTEN = (
+    ("kpis", "kpi-record"),
+    ("kpi-windows", "kpi-record"),
+    ("alerts", "alert"),
+    ("rejects", "reject"),
+)
 
 OFFICIAL = ROOT / "tests" / "schemas" / "asyncapi-3.0.0.json.gz"
 """Source: schemas/3.0.0-without-$id.json of @asyncapi/specs 6.8.1 (Apache-2.0)."""
@@ -170,3 +176,19 @@ def test_every_message_has_an_example_that_its_schema_accepts(name: str) -> None
     assert not faults_of(name, example["payload"], is_closed=name in OUTPUTS)
     if name not in OUTPUTS:
         assert example["payload"]["type"] == name
+
+
+def test_a_message_of_every_topic_accepts_what_is_written_there() -> None:
+    document = asyncapi()
+
+    def payloads(short: str) -> list[Any]:
+        messages = document["operations"][f"send-{short}"]["messages"]
+        of_channel = [at(document, message["$ref"]) for message in messages]
+        return [at(document, message["$ref"])["payload"] for message in of_channel]
+
+    # Only windows leave retention; an alert keeps its last word.
+    for short, name in WRITTEN:
+        record, *others = payloads(short)
+        assert record == {"$ref": f"#/components/schemas/{name}"}
+        # Only windows leave retention; an alert keeps its last word.
+        assert others == ([{"type": "null"}] if short == "kpis" else [])
