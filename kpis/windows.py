@@ -279,27 +279,32 @@ def record(
         msgspec.Raw(_kpis_json(values, catalog)),
         msgspec.Raw(_previous_json(previous)) if previous else msgspec.UNSET,
     )
-    return Record(key, _ENCODER.encode(body), _headers(UPDATED, source, record_id, computed_at))
+    # Facts may come back to what they were, and what goes by time changes without them: each time it is another event.
+    event_id = f"{record_id}-{values.computed_at_ms}"
+    return Record(key, _ENCODER.encode(body), _headers(UPDATED, source, event_id, computed_at))
 
 
 def for_ledger(record: Record, state: str) -> Record:
     """Return the record of leadgen.kpi-windows.v1 that says the same as one of leadgen.kpis.v1.
 
+    It is another event, whose id is the record's: there no id comes twice.
+
     Raises:
         KeyError: unless `state` is final or revised: provisional values do not go to the ledger.
     """
-    told = LEDGER_TYPES[state].encode()
-    headers = [(name, told if name == "ce_type" else header) for name, header in record.headers]
-    return record._replace(headers=headers)
+    told = dict(record.headers)
+    told["ce_type"] = LEDGER_TYPES[state].encode()
+    told["ce_id"] = told["ce_id"].partition(b"-")[0]
+    return record._replace(headers=list(told.items()))
 
 
-def _headers(told: str, source: str, record_id: str, time: str) -> list[tuple[str, bytes]]:
+def _headers(told: str, source: str, event_id: str, time: str) -> list[tuple[str, bytes]]:
     """Return CloudEvents headers in binary mode."""
     return [
         ("ce_specversion", b"1.0"),
         ("ce_type", told.encode()),
         ("ce_source", source.encode()),
-        ("ce_id", record_id.encode()),
+        ("ce_id", event_id.encode()),
         ("ce_time", time.encode()),
         ("content-type", b"application/json"),
     ]

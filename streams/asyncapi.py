@@ -24,7 +24,7 @@ _HEADERS: Final[dict[str, Any]] = {
         "ce_specversion": {"type": "string", "const": "1.0"},
         "ce_type": {"type": "string"},
         "ce_source": {"type": "string"},
-        "ce_id": {"type": "string"},
+        "ce_id": {"type": "string", "description": "Another for every event of a deployment."},
         "ce_time": {"type": "string", "format": "date-time"},
         "content-type": {"type": "string", "const": _JSON},
     },

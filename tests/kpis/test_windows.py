@@ -30,6 +30,7 @@ from kpis.windows import (
     PROVISIONAL,
     REVISED,
     Key,
+    Record,
     WindowValues,
     amount_text,
     changed,
@@ -74,6 +75,7 @@ def values_of(
     kpis: dict[str, Value] | None = None,
     around: Surroundings = NO_SURROUNDINGS,
     complete_until_ms: int | None = NOON_MS,
+    computed_at_ms: int = NOON_MS + 412,
     state: str = PROVISIONAL,
     revision: int = 0,
     cause: str | None = None,
@@ -86,7 +88,7 @@ def values_of(
         facts=facts,
         kpis=CATALOG.evaluate(basis, facts, around) if kpis is None else kpis,
         complete_until_ms=complete_until_ms,
-        computed_at_ms=NOON_MS + 412,
+        computed_at_ms=computed_at_ms,
         surroundings=around,
         state=state,
         revision=revision,
@@ -409,7 +411,7 @@ def test_headers_are_a_cloud_event() -> None:
         "ce_specversion": b"1.0",
         "ce_type": b"leadgen.kpis.updated.v1",
         "ce_source": b"/leadpulse/shop",
-        "ce_id": json.loads(made.value)["id"].encode(),
+        "ce_id": f"{json.loads(made.value)['id']}-{NOON_MS + 412}".encode(),
         "ce_time": b"2026-03-29T12:02:10.412Z",
         "content-type": b"application/json",
     }
@@ -426,8 +428,32 @@ def test_the_ledger_has_the_same_value_as_another_event(state: str, told: bytes)
     ledger = for_ledger(made, state)
 
     assert (ledger.key, ledger.value) == (made.key, made.value)
-    assert dict(ledger.headers) == dict(made.headers) | {"ce_type": told}
+    own = {"ce_type": told, "ce_id": json.loads(made.value)["id"].encode()}
+    assert dict(ledger.headers) == dict(made.headers) | own
     assert [name for name, _ in ledger.headers] == [name for name, _ in made.headers]
+
+
+def test_no_two_events_of_a_window_have_one_id() -> None:
+    """By CloudEvents source and id tell events apart, whatever their types."""
+
+    def event(clicks: int, after_ms: int, revision: int = 0) -> Record:
+        state = FINAL if revision else PROVISIONAL
+        at_ms = NOON_MS + after_ms
+        values = values_of({"clicks": clicks}, computed_at_ms=at_ms, state=state, revision=revision)
+        return record(values, CATALOG, PARIS, "EUR")
+
+    final = event(1, 3, revision=1)
+    events = [
+        event(1, 0),
+        event(2, 1),
+        event(1, 2),  # as at first
+        final,
+        for_ledger(final, FINAL),
+        event(1, 4, revision=1),  # only its pacing is another
+    ]
+
+    assert len({dict(one.headers)["ce_id"] for one in events}) == len(events)
+    assert event(1, 0).headers == events[0].headers
 
 
 def test_provisional_values_do_not_go_to_the_ledger() -> None:
