@@ -183,6 +183,9 @@ def test_network_lets_a_worker_reach_what_its_settings_name(name: str) -> None:
 
     assert allowed == {53, kafka, 6379, 443}
     assert all(rule["to"] for rule in policy["egress"])
+    [names] = [rule for rule in policy["egress"] if rule["ports"][0]["port"] == 53]
+    # Where every node has a cache of names, pods ask that address and not kube-dns.
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in names["to"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
 
 
