@@ -1,8 +1,9 @@
-"""What of deploy/kubernetes follows from elsewhere: topics, the user's rights, rules of Prometheus.
+"""What of deploy/kubernetes follows from elsewhere: topics, the user's rights, rules of monitoring.
 
 `python -m tests.deploy.kubernetes_files` writes it.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,9 @@ from tests.parts.install import ROOT
 
 KUBERNETES: Final = ROOT / "deploy" / "kubernetes"
 SETTINGS: Final = KUBERNETES / "base" / "leadpulse.toml"
+PRODUCTION: Final = KUBERNETES / "overlays" / "production" / "kustomization.yaml"
 RULES: Final = ROOT / "deploy" / "prometheus"
+ALERTMANAGER: Final = ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
 CLUSTER: Final = {"strimzi.io/cluster": "kafka"}
 WRITTEN_BY: Final = "# Written by `python -m tests.deploy.kubernetes_files` from {source}.\n"
 
@@ -34,6 +37,9 @@ def files() -> dict[Path, str]:
         KUBERNETES / "strimzi" / "topics.yaml": _text(topics_source, *kafka_topics(settings)),
         KUBERNETES / "strimzi" / "user.yaml": _text(topics_source, kafka_user(settings)),
         KUBERNETES / "monitoring" / "rules.yaml": _text("deploy/prometheus", *prometheus_rules()),
+        KUBERNETES / "monitoring" / "inhibitions.yaml": _text(
+            "deploy/alertmanager/alertmanager.yml", inhibitions()
+        ),
         KUBERNETES / "redis" / "redis.conf": (ROOT / "deploy" / "redis.conf").read_text(),
     }
 
@@ -104,7 +110,13 @@ def _right(kind: str, name: str, operations: list[str], pattern: str = "literal"
 
 def prometheus_rules() -> Iterator[dict[str, Any]]:
     """Return a PrometheusRule for each file of rules."""
+    namespace = yaml.safe_load(PRODUCTION.read_text())["namespace"]
     for file in sorted(RULES.glob("*.rules.yml")):
+        spec = yaml.safe_load(file.read_text())
+        for rule in (rule for group in spec["groups"] for rule in group["rules"]):
+            # The operator lets an AlertmanagerConfig speak of alerts of its own namespace only.
+            if "alert" in rule:
+                rule["labels"]["namespace"] = namespace
         name = file.name.removesuffix(".rules.yml").replace("_", "-").replace(".", "-")
         yield {
             "apiVersion": "monitoring.coreos.com/v1",
@@ -113,8 +125,41 @@ def prometheus_rules() -> Iterator[dict[str, Any]]:
                 "name": name if name.startswith("leadpulse") else f"leadpulse-{name}",
                 "labels": {"app.kubernetes.io/name": "leadpulse"},
             },
-            "spec": yaml.safe_load(file.read_text()),
+            "spec": spec,
         }
+
+
+def inhibitions() -> dict[str, Any]:
+    """Return the AlertmanagerConfig that holds back what Alertmanager's own file holds back."""
+    rules = yaml.safe_load(ALERTMANAGER.read_text())["inhibit_rules"]
+    return {
+        "apiVersion": "monitoring.coreos.com/v1alpha1",
+        "kind": "AlertmanagerConfig",
+        "metadata": {"name": "leadpulse", "labels": {"app.kubernetes.io/name": "leadpulse"}},
+        "spec": {
+            "inhibitRules": [
+                {
+                    "sourceMatch": [_matcher(text) for text in rule["source_matchers"]],
+                    "targetMatch": [_matcher(text) for text in rule["target_matchers"]],
+                    **({"equal": rule["equal"]} if "equal" in rule else {}),
+                }
+                for rule in rules
+            ]
+        },
+    }
+
+
+def _matcher(text: str) -> dict[str, str]:
+    """Return a matcher as the operator writes it.
+
+    Raises:
+        ValueError: unless it is one of the form name="value", with any of the four signs.
+    """
+    found = re.fullmatch(r'(\w+)(=~|!~|!=|=)"([^"\\]*)"', text)
+    if not found:
+        msg = f'matcher: expected name="value", got {text}'
+        raise ValueError(msg)
+    return {"name": found[1], "matchType": found[2], "value": found[3]}
 
 
 def _text(source: str, *objects: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any, Final
 Schema = dict[str, Any]
 
 
-def _closed(required: list[str], **properties: Schema) -> Schema:
+def closed(required: list[str], **properties: Schema) -> Schema:
     return {
         "type": "object",
         "required": required,
@@ -31,7 +31,7 @@ _OPERATIONS: Final = [
 
 
 def _resource(kind: str, spec: Schema) -> Schema:
-    return _closed(
+    return closed(
         ["apiVersion", "kind", "metadata", "spec"],
         apiVersion={"const": "kafka.strimzi.io/v1"},
         kind={"const": kind},
@@ -42,7 +42,7 @@ def _resource(kind: str, spec: Schema) -> Schema:
 
 KAFKA_TOPIC: Final = _resource(
     "KafkaTopic",
-    _closed(
+    closed(
         ["partitions", "replicas"],
         topicName={"type": "string"},
         partitions={"type": "integer", "minimum": 1},
@@ -56,21 +56,21 @@ KAFKA_TOPIC: Final = _resource(
 
 KAFKA_USER: Final = _resource(
     "KafkaUser",
-    _closed(
+    closed(
         ["authentication", "authorization"],
         userName={"type": "string"},
-        authentication=_closed(["type"], type={"enum": ["tls", "tls-external", "scram-sha-512"]}),
-        authorization=_closed(
+        authentication=closed(["type"], type={"enum": ["tls", "tls-external", "scram-sha-512"]}),
+        authorization=closed(
             ["type", "acls"],
             type={"const": "simple"},
             acls={
                 "type": "array",
                 "minItems": 1,
-                "items": _closed(
+                "items": closed(
                     ["resource", "operations"],
                     type={"enum": ["allow", "deny"]},
                     host={"type": "string"},
-                    resource=_closed(
+                    resource=closed(
                         ["type"],
                         type={"enum": ["topic", "group", "cluster", "transactionalId"]},
                         name={"type": "string"},

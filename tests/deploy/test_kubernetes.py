@@ -17,6 +17,7 @@ from tests.deploy import image as images
 from tests.deploy.files import services
 from tests.deploy.kubernetes_files import KUBERNETES, base_settings, files
 from tests.deploy.kustomize import Object, containers, objects_of, resolve
+from tests.deploy.monitoring_schemas import ALERTMANAGER_CONFIG
 from tests.deploy.strimzi_schemas import KAFKA_TOPIC, KAFKA_USER
 
 OVERLAYS: Final = ("small", "production")
@@ -257,3 +258,32 @@ def test_rules_of_prometheus_are_all_there() -> None:
     }
     assert names == written
     assert written
+
+
+def test_alerts_are_held_back_as_on_one_machine() -> None:
+    objects = overlay("production")
+    told = find(objects, "AlertmanagerConfig")
+    own = yaml.safe_load((KUBERNETES.parent / "alertmanager" / "alertmanager.yml").read_text())
+
+    jsonschema.validate(told, ALERTMANAGER_CONFIG)
+
+    def matchers(found: list[dict[str, str]]) -> list[str]:
+        return [f'{one["name"]}{one["matchType"]}"{one["value"]}"' for one in found]
+
+    assert [
+        (matchers(rule["sourceMatch"]), matchers(rule["targetMatch"]), rule.get("equal"))
+        for rule in told["spec"]["inhibitRules"]
+    ] == [
+        (rule["source_matchers"], rule["target_matchers"], rule.get("equal"))
+        for rule in own["inhibit_rules"]
+    ]
+    # The operator adds the namespace to every matcher.
+    alerts = [
+        rule
+        for one in objects
+        if one["kind"] == "PrometheusRule"
+        for group in one["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    assert {rule["labels"].get("namespace") for rule in alerts} == {told["metadata"]["namespace"]}
