@@ -96,15 +96,20 @@ def test_fisher_is_the_sum_of_its_terms(a: int, b: int, c: int, d: int) -> None:
         assert isclose(chance, float(exact), rel_tol=1e-9, abs_tol=1e-14)
 
 
-@given(st.integers(1, 400), st.integers(0, 60))
-def test_beyond_a_hundred_thousand_the_normal_limit_takes_over_smoothly(
-    hundreds: int, missing: int
-) -> None:
-    trials = 1000 + 10 * hundreds
-    successes = max(0, trials // 10 - missing)
-    exact = share_at_most(successes, trials, 9_500 - hundreds, 95_000 - 10 * hundreds)
-    limit = share_at_most(successes, trials, 9_900, 99_000)
-    assert isclose(exact, limit, rel_tol=0.35, abs_tol=0.02)
+@pytest.mark.parametrize(
+    ("counts", "chance"),
+    [
+        # From 40 digits of decimal arithmetic.
+        ((0, 20_000, 60, 100_000), 1.76947162352866e-5),
+        ((10, 60_000, 200, 400_000), 5.57658866340783e-5),
+        ((3, 60_000, 50, 150_000), 3.12974867015416e-5),
+        ((9_700, 100_000, 100_000, 1_000_000), 1.25086604700775e-3),
+        ((98_000, 10**6, 400_000, 4 * 10**6), 1.10165424195162e-9),
+        ((101_000, 10**6, 400_000, 4 * 10**6), 0.998550748799206),
+    ],
+)
+def test_fisher_stays_exact_among_many(counts: tuple[int, int, int, int], chance: float) -> None:
+    assert isclose(share_at_most(*counts), chance, rel_tol=1e-11)
 
 
 def test_a_share_without_trials_proves_nothing_and_more_successes_than_trials_are_refused() -> None:
