@@ -3,12 +3,13 @@
 Source: contract, section 9.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from kpis.calendar import DAY_MINUTES, HOUR_MINUTES, Calendar
-from kpis.facts import PERIOD, Facts, Scope, Subject, add
+from kpis.facts import OVERALL, PERIOD, Facts, Scope, Subject, add
 from kpis.spans import HOURS, Window
 from kpis.surroundings import Outlook, coverage, leads_of
 
@@ -18,6 +19,7 @@ TARGET: Final = "target"
 
 WEEKS: Final = 4
 _ASKED: Final = frozenset({"cost", "clicks", "leads_gross", "leads_voided"})
+_NO_CHANNELS: Final[Mapping[str, Facts]] = MappingProxyType({})
 _WEEK_DAYS: Final = 7
 _DAY: Final = "last_24h"
 _SHORTEST: Final = {"last_1h": HOUR_MINUTES, "last_6h": 6 * HOUR_MINUTES, "last_24h": DAY_MINUTES}
@@ -36,17 +38,33 @@ class Run(NamedTuple):
 
 
 class Week(NamedTuple):
-    """The same hours of an earlier week: those before the last one, and the last one."""
+    """The same hours of an earlier week: those before the last one, and the last one, with their minutes."""
 
     head: Facts
     tail: Facts
+    head_minutes: int
+    tail_minutes: int
+
+    def expected(self, count: Callable[[Facts], int], before: int, running: int) -> float:
+        """Return what so many minutes usually have: `before` the last hour, and `running` of it.
+
+        By what a minute had then, as on days when the clock changes there were more or fewer of them.
+        """
+        tail = running if self.head_minutes else before + running
+        head = count(self.head) * before / self.head_minutes if self.head_minutes else 0.0
+        return head + count(self.tail) * tail / self.tail_minutes
 
 
 class Usual(NamedTuple):
-    """What a scope had in a baseline's hours, as far as rules ask."""
+    """What a scope had in a baseline's hours, as far as rules ask; of the whole also what channels had.
+
+    Only the days of a scope count whose cost is known; those of the channels are the whole's, so that
+    they add up to it.
+    """
 
     kind: str
     facts: Facts
+    channels: Mapping[str, Facts] = _NO_CHANNELS
 
     @property
     def cost(self) -> int:
@@ -108,8 +126,8 @@ class Baselines:
             scope: On the period basis.
             kind: Of the window: last_1h, last_6h, last_24h.
             minute: The one that is evaluated.
-            least_coverage: What share of the channels that expect cost must have it in a week for it
-                to count; leads whose cost is unknown would look cheap.
+            least_coverage: What share of the channels that expect cost must have it on a day for its
+                hours to count; leads whose cost is unknown would look cheap.
         """
         return self._found(SAME_HOURS, scope, kind, minute, least_coverage)
 
@@ -119,6 +137,16 @@ class Baselines:
         So an incident of today is not in what is usual, and three windows share one sum.
         """
         return self._found(LAST_DAYS, scope, _DAY, minute, least_coverage)
+
+    def channels(
+        self, source: str | None, kind: str, minute: int, least_coverage: float
+    ) -> Mapping[str, Facts]:
+        """Return what each channel had in the hours of a baseline of the whole; they add up to it."""
+        if source == SAME_HOURS:
+            return self.same_hours(OVERALL, kind, minute, least_coverage).channels
+        if source == LAST_DAYS:
+            return self.last_days(OVERALL, minute, least_coverage).channels
+        return _NO_CHANNELS
 
     def weeks(self, scope: Scope, kind: str, minute: int) -> tuple[Week, ...]:
         """Return the same hours of each of the last four weeks, the last one first.
@@ -147,10 +175,8 @@ class Baselines:
         key = scope, kind, source, least_coverage
         usual = self._usual.get(key)
         if usual is None:
-            facts: Facts = {}
-            for run in self._runs_of(source, kind, minute):
-                add(facts, self._covered(scope, run, least_coverage))
-            usual = self._usual[key] = Usual(source, facts)
+            runs = self._runs_of(source, kind, minute)
+            usual = self._usual[key] = self._sum(source, scope, runs, least_coverage)
         return usual
 
     def _runs_of(self, source: str, kind: str, minute: int) -> tuple[Run, ...]:
@@ -159,13 +185,20 @@ class Baselines:
             runs = self._runs[source, kind] = runs_of(self._outlook.calendar, source, kind, minute)
         return runs
 
-    def _covered(self, scope: Scope, run: Run, least_coverage: float) -> Facts:
-        """Return the facts of a run, none if too little of its cost is known."""
-        subject = Subject(PERIOD, scope)
-        facts = self._outlook.sums.facts(subject, run.window)
-        if not is_covered(self._outlook, subject, run.window, facts, least_coverage):
-            return {}
-        return _asked(facts)
+    def _sum(self, source: str, scope: Scope, runs: Iterable[Run], least_coverage: float) -> Usual:
+        sums, subject = self._outlook.sums, Subject(PERIOD, scope)
+        total: Facts = {}
+        channels: dict[str, Facts] = {}
+        for run in runs:
+            facts = sums.facts(subject, run.window)
+            if not is_covered(self._outlook, subject, run.window, facts, least_coverage):
+                continue
+            add(total, _asked(facts))
+            if scope == OVERALL:
+                for channel in sums.channels(PERIOD):
+                    own = sums.facts(Subject(PERIOD, Scope(channel, None)), run.window)
+                    add(channels.setdefault(channel, {}), _asked(own))
+        return Usual(source, total, channels)
 
     def _find_weeks(self, scope: Scope, kind: str, minute: int) -> Iterator[Week]:
         calendar, sums = self._outlook.calendar, self._outlook.sums
@@ -177,16 +210,29 @@ class Baselines:
             if first_day is None or head.start < first_day:
                 return
             early = sums.facts(subject, head.window) if head.start < head.end else {}
-            yield Week(_asked(early), _asked(sums.facts(subject, tail.window)))
+            late = sums.facts(subject, tail.window)
+            minutes = head.end - head.start, tail.end - tail.start
+            yield Week(_asked(early), _asked(late), *minutes)
 
 
 def runs_of(calendar: Calendar, source: str, kind: str, minute: int) -> tuple[Run, ...]:
-    """Return the hours of a baseline: `same_hours` or `last_7_days`, of a rolling window at `minute`."""
+    """Return the hours of a baseline, `same_hours` or `last_7_days` of a rolling window, day by day."""
     if source == LAST_DAYS:
-        return (days_before(calendar, hours_of(calendar, _DAY, minute)),)
+        return tuple(by_day(calendar, days_before(calendar, hours_of(calendar, _DAY, minute))))
     run = hours_of(calendar, kind, minute)
     weeks = (same_hours(calendar, run, back) for back in range(1, WEEKS + 1))
-    return tuple(Run(head.start, tail.end) for head, tail in weeks)
+    return tuple(
+        part for head, tail in weeks for part in by_day(calendar, Run(head.start, tail.end))
+    )
+
+
+def by_day(calendar: Calendar, run: Run) -> Iterator[Run]:
+    """Yield the parts of a run that lie in one local day each."""
+    start = run.start
+    while start < run.end:
+        end = min(run.end, calendar.day_end(start))
+        yield Run(start, end)
+        start = end
 
 
 def is_covered(

@@ -21,7 +21,7 @@ from kpis.baselines import Baselines
 from kpis.calendar import MINUTE_MS
 from kpis.decomposition import CampaignTold, Explanation
 from kpis.explanations import explanation, ranked
-from kpis.facts import Scope
+from kpis.facts import OVERALL, Facts, Scope
 from kpis.outage_readings import cost_missing, leads_stopped, spend_stopped
 from kpis.pacing_readings import pacing_behind
 from kpis.price_readings import conversion_drop, cpl_spike
@@ -69,7 +69,7 @@ class Detector:
             scope: What is looked at, on the period basis.
             minute: The machine's, in whole minutes since 1970 UTC.
             standings: Where the scope stands by rule name; those that are not there are quiet. What
-                lies before the end of an incident does not fire again.
+                lies before the end of an incident does not fire again, except what is of a target.
         """
         stands = standings or {}
         sight = Sight(scope, minute, self._outlook, self._spans, self._baselines)
@@ -99,11 +99,22 @@ class Detector:
             finding: One of `evaluate`.
             told: What all shards told of their campaigns last; asked for channels and the whole.
         """
-        return explanation(finding, told, self._outlook)
+        usual: Mapping[str, Facts] = {}
+        if finding.scope == OVERALL:
+            usual = self._baselines.channels(
+                finding.evidence.baseline_kind,
+                finding.window.kind,
+                finding.minute,
+                finding.rule.coverage,
+            )
+        return explanation(finding, told, self._outlook, usual)
 
 
 def _found(rule: Rule, sight: Sight, standing: Standing) -> Finding | None:
     resolved_minute = -(-standing.resolved_ms // MINUTE_MS)
+    if rule.kind == PACING_BEHIND:
+        # A target's period always begins before what has resolved in it: there the cooldown is enough.
+        resolved_minute = 0
     readings = READERS[rule.kind](rule, sight)
     condition, reading, evaluations = verdict(rule, readings, resolved_minute)
     if condition != FIRES and standing == QUIET:

@@ -3,7 +3,7 @@
 Source: contract, section 9.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from heapq import nlargest
 from typing import Final
@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from kpis.alert_rules import CPL_SPIKE, WINDOWS
 from kpis.alerts import FIRES, Finding
-from kpis.baselines import LAST_DAYS, SAME_HOURS, Run, runs_of
+from kpis.baselines import LAST_DAYS
 from kpis.decomposition import (
     Campaign,
     CampaignPart,
@@ -28,7 +28,7 @@ from kpis.decomposition import (
     rounded,
     top,
 )
-from kpis.facts import PERIOD, Facts, Scope, Subject, add
+from kpis.facts import PERIOD, Facts, Scope, Subject
 from kpis.money import MICROS
 from kpis.sight import Sight
 from kpis.surroundings import Outlook, leads_of
@@ -40,9 +40,19 @@ _MOST_SHOWN: Final = 3
 
 
 def explanation(
-    finding: Finding, told: Iterable[CampaignTold], outlook: Outlook
+    finding: Finding,
+    told: Iterable[CampaignTold],
+    outlook: Outlook,
+    usual_of_channels: Mapping[str, Facts],
 ) -> Explanation | None:
-    """Return why a CPL is what it is; None for other rules and where nothing fires."""
+    """Return why a CPL is what it is; None for other rules and where nothing fires.
+
+    Args:
+        finding: What was found.
+        told: What shards told of their campaigns.
+        outlook: What is counted.
+        usual_of_channels: What the channels had in the baseline's hours, if the finding is of the whole.
+    """
     if finding.rule.kind != CPL_SPIKE or finding.condition != FIRES:
         return None
     scope = finding.scope
@@ -54,7 +64,7 @@ def explanation(
         click_to_lead=click_to_lead,
         clicks=finding.facts.get("clicks", 0) if is_without_leads else UNSET,
         usual_clicks=usual_clicks if is_without_leads and usual_clicks is not None else UNSET,
-        channels=(_channels(finding, outlook) or UNSET) if scope.channel is None else UNSET,
+        channels=_channels(finding, outlook, usual_of_channels) or UNSET,
         campaigns=(_campaigns(finding, told) or UNSET) if scope.campaign_id is None else UNSET,
     )
     return None if shown == Explanation() else shown
@@ -100,17 +110,17 @@ def _usual_clicks(finding: Finding) -> float | None:
 # ----------------------------------------------------------------------------- channels
 
 
-def _channels(finding: Finding, outlook: Outlook) -> tuple[ChannelPart, ...]:
-    kind = finding.evidence.baseline_kind
-    if kind not in (SAME_HOURS, LAST_DAYS):
+def _channels(
+    finding: Finding, outlook: Outlook, usual_of_channels: Mapping[str, Facts]
+) -> tuple[ChannelPart, ...]:
+    if not usual_of_channels:
         return ()
     now: dict[str, Sums] = {}
     usual: dict[str, Sums] = {}
-    runs = runs_of(outlook.calendar, kind, finding.window.kind, finding.minute)
     for channel in outlook.sums.channels(PERIOD):
         subject = Subject(PERIOD, Scope(channel, None))
         sums = _sums(outlook.sums.facts(subject, finding.window))
-        before = _sums(_facts(outlook, subject, runs))
+        before = _sums(usual_of_channels.get(channel, {}))
         if any((*sums, *before)):
             now[channel], usual[channel] = sums, before
     effects = mix_and_rate(now, usual)
@@ -119,13 +129,6 @@ def _channels(finding: Finding, outlook: Outlook) -> tuple[ChannelPart, ...]:
         ChannelPart(channel, parts[2 * place] / MICROS, parts[2 * place + 1] / MICROS)
         for place, channel in enumerate(effects)
     )
-
-
-def _facts(outlook: Outlook, subject: Subject, runs: Iterable[Run]) -> Facts:
-    total: Facts = {}
-    for run in runs:
-        add(total, outlook.sums.facts(subject, run.window))
-    return total
 
 
 # ----------------------------------------------------------------------------- campaigns

@@ -28,12 +28,10 @@ def leads_stopped(rule: Rule, sight: Sight) -> list[Reading]:
     readings = []
     for kind in rule.windows:
         weeks = sight.weeks(kind)
-        came = [(leads_of(PERIOD, week.head), leads_of(PERIOD, week.tail)) for week in weeks]
-        is_known = len(weeks) >= _LEAST_WEEKS_OF_LEADS
-        if is_known and sum(map(sum, came)) >= rule.baseline_leads:
-            head, tail = sight.weights(kind, sight.minute + 1)
-            expected = sum(early * head + late * tail for early, late in came) / len(weeks)
-            readings.append(_leads_of(rule, sight, kind, max(0.0, expected)))
+        came = sum(leads_of(PERIOD, facts) for week in weeks for facts in (week.head, week.tail))
+        if len(weeks) >= _LEAST_WEEKS_OF_LEADS and came >= rule.baseline_leads:
+            expected = sight.expected(kind, partial(leads_of, PERIOD))
+            readings.append(_leads_of(rule, sight, kind, expected))
     return readings
 
 
@@ -113,11 +111,8 @@ def _spend_of(rule: Rule, sight: Sight, kind: str, usual: float) -> Reading:
 
 def _spent(sight: Sight, kind: str, until_minute: int) -> list[float]:
     """Return what each of the last weeks spent in the part of a window that is known, if anything."""
-    head, tail = sight.weights(kind, min(sight.minute + 1, until_minute))
-    costs = (
-        week.head.get("cost", 0) * head + week.tail.get("cost", 0) * tail
-        for week in sight.weeks(kind)
-    )
+    until = min(sight.minute + 1, until_minute)
+    costs = sight.each_week(kind, until, lambda facts: facts.get("cost", 0))
     return [cost for cost in costs if cost > 0]
 
 

@@ -3,15 +3,15 @@
 Source: contract, section 9.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kpis.alert_rules import CLICK_TO_LEAD, Rule
 from kpis.alerts import Evidence
 from kpis.baselines import TARGET, Usual
-from kpis.facts import PERIOD
+from kpis.facts import PERIOD, Facts
 from kpis.money import MICROS
 from kpis.sight import Sight
 from kpis.significance import poisson_at_most, rate_at_most, share_at_most
@@ -35,14 +35,24 @@ def cpl_spike(rule: Rule, sight: Sight) -> list[Reading]:
     readings = []
     for kind in rule.windows:
         has_cost = sight.facts(kind).get("cost", 0) > 0
-        reading = _cpl_of(rule, sight, kind) if has_cost else _without_spend(sight, kind)
+        reading = _cpl_of(rule, sight, kind) if has_cost else _without_spend(rule, sight, kind)
         if reading is not None:
             readings.append(reading)
     return readings
 
 
-def _without_spend(sight: Sight, kind: str) -> Reading | None:
-    """Return what it says that nothing is spent any more: whatever it was, it costs nothing now."""
+_TRAFFIC: Final[tuple[Callable[[Facts], int], ...]] = (
+    lambda facts: facts.get("clicks", 0),
+    partial(leads_of, PERIOD),
+)
+
+
+def _without_spend(rule: Rule, sight: Sight, kind: str) -> Reading | None:
+    """Return what it says that nothing is spent any more: whatever it was, it costs nothing now.
+
+    If these hours usually bring enough clicks or leads: a small campaign has hours without any, and one
+    that sleeps at night is not over each night.
+    """
     if not sight.facts("last_24h").get("cost") or not sight.has_no_spend(kind):
         return None
     facts = sight.facts(kind)
@@ -53,7 +63,7 @@ def _without_spend(sight: Sight, kind: str) -> Reading | None:
         strict_chance=None,
         is_off=False,
         is_back=True,
-        is_telling=True,
+        is_telling=max(sight.expected(kind, count) for count in _TRAFFIC) >= rule.evidence_leads,
         evidence=lambda: Evidence(cost=0, leads=leads, expected=Fraction(0), p_value=1.0),
         facts=facts,
     )

@@ -1,6 +1,6 @@
 """One scope at one minute, as alert rules look at it: what it has, what is usual, how far cost is known."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Final
 
@@ -71,6 +71,11 @@ class Sight:
         """Return the same hours of each of the last weeks; see `Baselines`."""
         return self.baselines.weeks(self.scope, kind, self.minute)
 
+    def expected(self, kind: str, count: Callable[[Facts], int]) -> float:
+        """Return how many a window has on average of the last weeks; 0 without any."""
+        each = self.each_week(kind, self.minute + 1, count)
+        return max(0.0, sum(each) / len(each)) if each else 0.0
+
     def is_covered(self, kind: str, least_coverage: float) -> bool:
         """Tell whether enough of the channels that expect cost have it in a window."""
         window, facts = self.window(kind), self.facts(kind)
@@ -115,19 +120,14 @@ class Sight:
             return self.cost_until_minute()
         return self.outlook.reports.complete_until_minute(channel)
 
-    def weights(self, kind: str, until_minute: int) -> tuple[float, float]:
-        """Return which parts of a baseline's hours a window has seen up to `until_minute`.
-
-        The first is that of the hours before the one now running, the second of that one.
-        """
+    def each_week(self, kind: str, until_minute: int, count: Callable[[Facts], int]) -> list[float]:
+        """Return what each of the last weeks had in the part of a window before `until_minute`."""
         calendar = self.outlook.calendar
         start = self.window(kind).start_minute or 0
         last = calendar.hour_start(self.minute)
-        whole = last - calendar.hour_start(start)
-        before = min(last, until_minute) - start
-        running = min(until_minute, calendar.hour_end(last)) - last
-        head = max(0, before) / whole if whole else 0.0
-        return head, max(0, running) / (calendar.hour_end(last) - last)
+        before = max(0, min(last, until_minute) - start)
+        running = max(0, min(until_minute, calendar.hour_end(last)) - max(last, start))
+        return [week.expected(count, before, running) for week in self.weeks(kind)]
 
     def target_cpl(self) -> int | None:
         """Return the CPL in micros that a target asks for now, that of the day before longer ones."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kpis.baselines import Baselines, days_before, hours_of, same_hours
 from kpis.calendar import Calendar
 from kpis.facts import Scope
+from kpis.sight import Sight
 from tests.kpis.alert_worlds import PARIS, World, minute
 from tests.kpis.zones import CALENDARS, MINUTES, ZONES
 
@@ -80,6 +81,21 @@ def test_a_week_without_its_cost_is_left_out_with_its_leads() -> None:
     found = Baselines(world.outlook())
     assert found.same_hours(GOOGLE, "last_1h", NOON, 0.9).leads == 5
     assert found.same_hours(GOOGLE, "last_1h", NOON, 0.0).leads == 12
+
+
+def test_what_is_expected_is_by_the_minutes_that_a_clock_change_left() -> None:
+    # Ten leads an hour, day and night.
+    world = World()
+    for at in range(minute("2026-09-20T00:00:00+02:00"), minute("2026-10-27T00:00:00+01:00"), 6):
+        world.add(GOOGLE, at, cost=1, leads=1)
+    outlook, found = world.outlook(), Baselines(world.outlook())
+    for text in ("2026-10-25T02:30:00+01:00", "2026-10-25T12:30:00+01:00"):
+        at = minute(text)
+        sight = Sight(GOOGLE, at, outlook, world.spans, found)
+        for kind in ("last_1h", "last_6h", "last_24h"):
+            seen = at + 1 - (sight.window(kind).start_minute or 0)
+            expected = sight.expected(kind, lambda facts: facts["leads_gross"])
+            assert expected == pytest.approx(seen / 6, rel=0.03), (text, kind)
 
 
 def test_the_last_days_end_where_the_last_24_hours_begin() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from kpis.alert_rules import DEFAULT_RULES, DEFAULTS, Rule
 from kpis.alerts import Alert, Finding
+from kpis.baselines import Baselines
 from kpis.calendar import DAY_MINUTES, HOUR_MINUTES
 from kpis.detector import Detector
 from kpis.facts import OVERALL, Scope
@@ -172,6 +173,31 @@ def test_a_campaign_that_is_paused_after_the_alert_is_resolved_within_an_hour_or
     assert told[-1][0] <= NOW + 3 * HOUR + 65
 
 
+def test_a_night_without_traffic_is_no_end_of_an_outage() -> None:
+    world = World()
+    for day in range(-30, 3):
+        for hour in (*range(2), *range(4, 24)):
+            at = MIDNIGHT + day * DAY_MINUTES + hour * HOUR
+            leads = int(hour % 2 == 0 and at < NOW)
+            world.add(BRAND, at, cost=10, clicks=5, leads=leads)
+    story = Story(world, (SPIKE,))
+    told = conditions(story.run(NOW, NOW + 58 * HOUR, [BRAND]), "cpl_spike")
+    assert [state for _, state, _ in told if state != "updated"] == ["fired"]
+
+
+def test_days_before_the_first_cost_are_no_cheap_past() -> None:
+    world = World()
+    for hour in range(9 * 24):
+        at = NOW - hour * HOUR
+        cost = 40 if hour < 60 else None
+        world.add(BRAND, at, cost=cost, clicks=20, leads=2)
+    story = Story(world, (SPIKE,))
+    assert story.run(NOW, NOW + 30) == []
+    usual = Baselines(world.outlook()).last_days(BRAND, NOW, SPIKE.coverage)
+    # The day of the first cost counts as a whole.
+    assert 36 * 2 <= usual.leads <= 48 * 2
+
+
 def test_even_numbers_are_quiet_all_day() -> None:
     world = World()
     for scope in (BRAND, VIDEO):
@@ -317,10 +343,16 @@ def test_the_campaign_that_broke_is_named_first_and_excesses_sum_to_the_channel_
     assert explanation.campaigns[0].leads == 0
 
 
-def test_the_channels_parts_sum_to_the_change_of_the_whole_s_cpl() -> None:
+@pytest.mark.parametrize("is_all_known", [True, False])
+def test_the_channels_parts_sum_to_the_change_of_the_whole_s_cpl(is_all_known: bool) -> None:
     world = World()
     past(world, BRAND, NOW, leads=40, cost=400)
     past(world, VIDEO, NOW, leads=20, cost=400)
+    if not is_all_known:
+        # Leads of a channel that is to have cost and has none: the whole leaves that day out.
+        radio = Scope("radio_ads", "r")
+        for hour in range(-36, 36):
+            world.add(radio, NOW - 14 * DAY_MINUTES + hour * HOUR, clicks=9, leads=30)
     for at in range(NOW, NOW + 6 * HOUR):
         world.add(BRAND, at, cost=7, clicks=3, leads=int(at % 10 == 0))
         world.add(VIDEO, at, cost=7, clicks=3, leads=int(at % 3 == 0))
