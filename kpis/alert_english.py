@@ -14,35 +14,45 @@ from kpis.alert_wording import Factored, Said, Wording
 from kpis.baselines import LAST_DAYS, SAME_HOURS, TARGET
 
 
+def _brought(said: Said) -> str:
+    leads = {"0": "no lead", "1": "1 lead"}.get(said.leads, f"{said.leads} leads")
+    return f"in the {said.window} {said.cost} brought {leads} where {_were(said.expected)} expected"
+
+
+def _were(count: str) -> str:
+    return f"{count} was" if count == "1" else f"{count} were"
+
+
 def _cpl_spike(said: Said) -> str:
     if said.has_leads:
         return (
             f"CPL of {said.scope} is {said.cpl}, {said.ratio} times its usual {said.baseline} "
-            f"({said.baseline_kind}): in the {said.window} {said.cost} brought {said.leads} leads "
-            f"where {said.expected} were expected ({said.p_value})."
+            f"({said.baseline_kind}): {_brought(said)} ({said.p_value})."
         )
     return (
-        f"{said.scope}: in the {said.window} {said.cost} brought no lead where {said.expected} were "
-        f"expected at the usual {said.baseline} per lead ({said.baseline_kind}; {said.p_value})."
+        f"{said.scope}: {_brought(said)} at the usual {said.baseline} per lead "
+        f"({said.baseline_kind}; {said.p_value})."
     )
 
 
 def _cpl_well(said: Said) -> str:
-    if not said.cpl:
+    if not said.baseline:
         return (
             f"{said.scope}: the CPL alert is over, in the {said.window} hardly anything was spent."
         )
+    if not said.is_back:
+        return f"{said.scope}: the CPL alert is over, {_brought(said)}: that may well be chance."
     return (
         f"CPL of {said.scope} is back at {said.cpl} (usual {said.baseline}, {said.baseline_kind}): "
-        f"in the {said.window} {said.cost} brought {said.leads} leads where {said.expected} were "
-        "expected."
+        f"{_brought(said)}."
     )
 
 
 def _spend_stopped(said: Said) -> str:
     return (
-        f"{said.scope} spent {said.cost} in the {said.window}; in the {said.baseline_kind} it was at "
-        f"least {said.baseline} each time. Check budget, billing and whether campaigns are paused."
+        f"{said.scope} spent {said.cost} in the {said.window}; whenever it spent in the "
+        f"{said.baseline_kind}, it was at least {said.baseline}. Check budget, billing and whether "
+        "campaigns are paused."
     )
 
 
@@ -52,15 +62,15 @@ def _spend_well(said: Said) -> str:
 
 def _leads_stopped(said: Said) -> str:
     return (
-        f"{said.scope} brought no lead in the {said.window} where {said.expected} were expected "
+        f"{said.scope} brought no lead in the {said.window} where {_were(said.expected)} expected "
         f"({said.baseline_kind}; {said.p_value}). Check forms, landing pages and the import of leads."
     )
 
 
 def _leads_well(said: Said) -> str:
     return (
-        f"Leads come again from {said.scope}: {said.leads} in the {said.window}, {said.expected} were "
-        "expected."
+        f"Leads come again from {said.scope}: {said.leads} in the {said.window}, "
+        f"{_were(said.expected)} expected."
     )
 
 
@@ -79,12 +89,17 @@ def _cost_well(said: Said) -> str:
 def _conversion_drop(said: Said) -> str:
     return (
         f"Conversion of {said.scope} fell to {said.share} from its usual {said.baseline_share} "
-        f"({said.baseline_kind}) in the {said.window}: {said.expected} were expected to go on "
+        f"({said.baseline_kind}) in the {said.window}: {_were(said.expected)} expected to go on "
         f"({said.p_value})."
     )
 
 
 def _conversion_well(said: Said) -> str:
+    if not said.is_back:
+        return (
+            f"{said.scope}: the conversion alert is over, {said.share} in the {said.window} (usual "
+            f"{said.baseline_share}) may well be chance."
+        )
     return (
         f"Conversion of {said.scope} is back at {said.share} (usual {said.baseline_share}) in the "
         f"{said.window}."
@@ -155,7 +170,9 @@ ENGLISH: Final = Wording(
     silent=_silent,
     still="Still: ",
     factors=_factors,
-    without_leads=lambda clicks, usual: f"It bought {clicks} clicks; usually {usual}.",
+    without_leads=lambda clicks, usual: (
+        f"It bought {clicks} {'click' if clicks == '1' else 'clicks'}; usually {usual}."
+    ),
     campaigns=lambda names: f"Most of it: {names}.",
 )
 """English."""

@@ -14,35 +14,53 @@ from kpis.alert_wording import Factored, Said, Wording
 from kpis.baselines import LAST_DAYS, SAME_HOURS, TARGET
 
 
+def _brought(said: Said) -> str:
+    start = f"sur {said.window}, {said.cost}"
+    if not said.has_leads:
+        return f"{start} n'ont rapporté aucun lead {_instead(said)}"
+    return f"{start} ont rapporté {_plural(said.leads, 'lead')} {_instead(said)}"
+
+
+def _instead(said: Said) -> str:
+    return f"au lieu de {_plural(said.expected, 'attendu')}"
+
+
+def _plural(count: str, *words: str) -> str:
+    """Return a count with words that take an s from two on: 1,9 is singular."""
+    ending = "" if count.partition(",")[0] in ("0", "1") else "s"
+    return " ".join((count, *(f"{word}{ending}" for word in words)))
+
+
 def _cpl_spike(said: Said) -> str:
     if said.has_leads:
         return (
             f"Le CPL de {said.scope} est de {said.cpl}, soit {said.ratio} fois son niveau habituel de "
-            f"{said.baseline} ({said.baseline_kind}) : sur {said.window}, {said.cost} ont rapporté "
-            f"{said.leads} leads au lieu de {said.expected} attendus ({said.p_value})."
+            f"{said.baseline} ({said.baseline_kind}) : {_brought(said)} ({said.p_value})."
         )
     return (
-        f"{said.scope} : sur {said.window}, {said.cost} n'ont rapporté aucun lead au lieu de "
-        f"{said.expected} attendus au coût habituel de {said.baseline} par lead "
+        f"{said.scope} : {_brought(said)} au coût habituel de {said.baseline} par lead "
         f"({said.baseline_kind} ; {said.p_value})."
     )
 
 
 def _cpl_well(said: Said) -> str:
-    if not said.cpl:
+    if not said.baseline:
         return f"{said.scope} : l'alerte de CPL est levée, presque rien n'a été dépensé sur {said.window}."
+    if not said.is_back:
+        return (
+            f"{said.scope} : l'alerte de CPL est levée, {_brought(said)} : ce peut être un hasard."
+        )
     return (
         f"Le CPL de {said.scope} est revenu à {said.cpl} (habituel : {said.baseline}, "
-        f"{said.baseline_kind}) : sur {said.window}, {said.cost} ont rapporté {said.leads} leads "
-        f"pour {said.expected} attendus."
+        f"{said.baseline_kind}) : {_brought(said)}."
     )
 
 
 def _spend_stopped(said: Said) -> str:
     return (
-        f"{said.scope} a dépensé {said.cost} sur {said.window} ; aux {said.baseline_kind}, c'était à "
-        f"chaque fois au moins {said.baseline}. Vérifiez le budget, la facturation et les campagnes en "
-        "pause."
+        f"{said.scope} a dépensé {said.cost} sur {said.window} ; aux {said.baseline_kind}, les fois où "
+        f"il y a eu des dépenses, c'était au moins {said.baseline}. Vérifiez le budget, la facturation "
+        "et les campagnes en pause."
     )
 
 
@@ -52,7 +70,7 @@ def _spend_well(said: Said) -> str:
 
 def _leads_stopped(said: Said) -> str:
     return (
-        f"{said.scope} n'a apporté aucun lead sur {said.window} au lieu de {said.expected} attendus "
+        f"{said.scope} n'a apporté aucun lead sur {said.window} {_instead(said)} "
         f"({said.baseline_kind} ; {said.p_value}). Vérifiez les formulaires, les pages d'atterrissage "
         "et l'import des leads."
     )
@@ -60,8 +78,8 @@ def _leads_stopped(said: Said) -> str:
 
 def _leads_well(said: Said) -> str:
     return (
-        f"Les leads de {said.scope} reviennent : {said.leads} sur {said.window} pour {said.expected} "
-        "attendus."
+        f"Les leads de {said.scope} reviennent : {said.leads} sur {said.window} pour "
+        f"{_plural(said.expected, 'attendu')}."
     )
 
 
@@ -80,12 +98,17 @@ def _cost_well(said: Said) -> str:
 def _conversion_drop(said: Said) -> str:
     return (
         f"La conversion de {said.scope} est tombée à {said.share} contre {said.baseline_share} "
-        f"d'habitude ({said.baseline_kind}) sur {said.window} : {said.expected} conversions étaient "
-        f"attendues ({said.p_value})."
+        f"d'habitude ({said.baseline_kind}) sur {said.window}, au lieu de "
+        f"{_plural(said.expected, 'conversion', 'attendue')} ({said.p_value})."
     )
 
 
 def _conversion_well(said: Said) -> str:
+    if not said.is_back:
+        return (
+            f"{said.scope} : l'alerte de conversion est levée, {said.share} sur {said.window} "
+            f"(habituelle : {said.baseline_share}) peut être un hasard."
+        )
     return (
         f"La conversion de {said.scope} est revenue à {said.share} (habituelle : "
         f"{said.baseline_share}) sur {said.window}."
@@ -156,7 +179,9 @@ FRENCH: Final = Wording(
     silent=_silent,
     still="Toujours : ",
     factors=_factors,
-    without_leads=lambda clicks, usual: f"Ils ont acheté {clicks} clics ; d'habitude {usual}.",
+    without_leads=lambda clicks, usual: (
+        f"Ils ont acheté {_plural(clicks, 'clic')} ; d'habitude {usual}."
+    ),
     campaigns=lambda names: f"Surtout : {names}.",
 )
 """French."""

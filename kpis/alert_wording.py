@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Final
 
 from msgspec import UnsetType
 
-from kpis.alerts import RESOLVED, SILENT, Alert, Evidence
+from kpis.alert_rules import CPL_SPIKE
+from kpis.alerts import RESOLVED, SILENT, Alert, Evidence, Finding
 from kpis.decomposition import Explanation
-from kpis.facts import Scope
+from kpis.facts import AMOUNTS, Scope
 from kpis.money import MICROS
 
 Number = Fraction | float | int
@@ -23,7 +25,8 @@ class Said:
     """The words and numbers that sentences are made of, in one language.
 
     `scope` is the name of the scope, or how the whole is called; `share` and the like are numbers as
-    text; empty where the evidence has none.
+    text; empty where the evidence has none. `is_back`: the ratio is near enough to the usual to
+    resolve, not only too little to go by.
     """
 
     scope: str
@@ -31,13 +34,11 @@ class Said:
     baseline_kind: str
     cost: str
     leads: str
-    has_leads: bool
     expected: str
     cpl: str
     baseline: str
     baseline_share: str
     baseline_count: str
-    per_hour: str
     share: str
     ratio: str
     ratio_share: str
@@ -46,6 +47,8 @@ class Said:
     actual: str
     elapsed: str
     channels: str
+    has_leads: bool
+    is_back: bool
 
 
 Sentence = Callable[[Said], str]
@@ -163,27 +166,28 @@ class Wording:
         finding, evidence = alert.finding, alert.finding.evidence
         baseline, ratio = evidence.baseline, evidence.ratio
         digits = 1 if ratio is None or ratio < _TEN else 0
+        say = partial(self.money, currency=currency) if evidence.kpi in AMOUNTS else self.count
         return Said(
             scope=self.scope(finding.scope),
             window=self.windows.get(finding.window.kind, finding.window.kind),
             baseline_kind=self.baselines.get(evidence.baseline_kind or "", ""),
             cost=_text(_cost(evidence), lambda cost: self.money(cost, currency)),
             leads=_text(evidence.leads, self.number),
-            has_leads=bool(evidence.leads),
-            expected=_text(evidence.expected, self.count),
+            expected=_text(evidence.expected, say),
             cpl=_text(_cpl(evidence), lambda cpl: self.money(cpl, currency)),
             baseline=_text(baseline, lambda each: self.money(each, currency)),
             baseline_share=_text(baseline, lambda each: self.share(each, 1)),
-            baseline_count=_text(baseline, self.count),
-            per_hour=_text(baseline, self.count),
+            baseline_count=_text(baseline, say),
             share=_text(_share(evidence), lambda each: self.share(each, 1)),
             ratio=_text(ratio, lambda each: self.number(each, digits)),
             ratio_share=_text(ratio, self.share),
             p_value="" if evidence.p_value is None else self.chance(evidence.p_value),
             kpi=evidence.kpi or "",
-            actual=_text(evidence.actual, self.count),
+            actual=_text(evidence.actual, say),
             elapsed=_text(evidence.elapsed, self.share),
             channels=", ".join(evidence.channels),
+            has_leads=bool(evidence.leads),
+            is_back=_is_back(finding),
         )
 
 
@@ -200,6 +204,13 @@ class Factored:
     click_to_lead: str
     is_cpc_first: bool
     is_split: bool
+
+
+def _is_back(finding: Finding) -> bool:
+    ratio, rule = finding.evidence.ratio, finding.rule
+    if ratio is None:
+        return False
+    return ratio <= rule.resolve_ratio if rule.kind == CPL_SPIKE else ratio >= rule.resolve_ratio
 
 
 def _text(value: Number | None, say: Callable[[Number], str]) -> str:

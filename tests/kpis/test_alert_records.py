@@ -139,6 +139,44 @@ def test_no_lead_has_no_cpl_and_is_said_so() -> None:
     assert "aucun lead au lieu de 6 attendus" in french
 
 
+def test_what_is_one_is_no_plural() -> None:
+    evidence = msgspec.structs.replace(SPIKE, leads=1, expected=Fraction(3, 2))
+    english, french = said(an_alert(evidence), Explanation(clicks=1, usual_clicks=1.0))
+    assert "brought 1 lead where 1.5 were expected" in english
+    assert "It bought 1 click; usually 1." in english
+    assert "ont rapporté 1 lead au lieu de 1,5 attendu (" in french
+
+
+@pytest.mark.parametrize(
+    ("changes", "english", "french"),
+    [
+        ({"ratio": Fraction(6, 5)}, "is back at 36.00", "est revenu à 36,00"),
+        ({}, "the alert is over, in the last 6 h 720.00", "est levée, sur les 6 dernières heures"),
+        ({"leads": 0, "ratio": None}, "brought no lead where 36 were expected: that may", "hasard"),
+        ({"baseline": None, "baseline_kind": None}, "hardly anything was spent", "presque rien"),
+    ],
+)
+def test_an_end_is_told_as_what_it_is(changes: dict[str, Any], english: str, french: str) -> None:
+    evidence = msgspec.structs.replace(SPIKE, **changes)
+    told = said(an_alert(evidence, state="resolved", condition="well"))
+    assert english in told[0].replace("\N{NO-BREAK SPACE}", " ").replace("CPL alert", "alert")
+    assert french in told[1].replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_amounts_behind_a_target_have_their_currency() -> None:
+    evidence = Evidence(
+        expected=Fraction(500),
+        baseline=Fraction(1000),
+        ratio=Fraction(1, 2),
+        kpi="revenue_net",
+        actual=Fraction(250),
+        elapsed=Fraction(1, 2),
+    )
+    english, _ = said(an_alert(evidence, "pacing_behind"))
+    assert "250.00\N{NO-BREAK SPACE}EUR where 500.00\N{NO-BREAK SPACE}EUR are asked for" in english
+    assert "target 1,000.00\N{NO-BREAK SPACE}EUR" in english
+
+
 def test_a_chance_too_small_to_write_is_said_to_be_below_one_that_is_not() -> None:
     evidence = msgspec.structs.replace(SPIKE, p_value=1e-30)
     assert "(p < 0.0001)" in said(an_alert(evidence))[0]
