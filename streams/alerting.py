@@ -107,8 +107,8 @@ class Alerting:
         self._has_evaluated = False
         self._told: dict[int, _Told] = {}
         self._notices: dict[str, Notice] = {}
-        self._delivered: list[str] = []
-        self._news = AlertNews([], [], [])
+        self._has_delivered = False
+        self._news = AlertNews.none()
         self.version = ""
 
     def restore(self, key: bytes, row: bytes) -> None:
@@ -145,13 +145,16 @@ class Alerting:
 
     def delivered(self, notice_id: str) -> None:
         """Take note that a notice has reached the webhook, or that it was given up."""
-        self._delivered.append(notice_id)
+        if notice_id in self._notices:
+            # At once: the next commit may be the last, and come before the next `flush`.
+            self._drop_notice(notice_id)
+            self._has_delivered = True
 
     # ------------------------------------------------------------------------- a minute
 
     def is_due(self) -> bool:
         """Tell whether there is something left to look at or to write."""
-        return bool(self._queue or self._candidates or self._delivered)
+        return bool(self._queue or self._candidates or self._has_delivered)
 
     def tick(self, until_ms: int | None) -> None:
         """Begin a minute, if it is a new one, unless too much is still to be counted."""
@@ -180,7 +183,7 @@ class Alerting:
 
     def flush(self, outbox: Outbox, newest_minute: int) -> None:
         """Look at scopes for a while, and write what is to be told of them."""
-        self._forget_delivered()
+        self._has_delivered = False
         end = self._clock.monotonic_seconds() + EVALUATION_SECONDS
         campaigns: list[Scope] = []
         while self._queue:
@@ -200,7 +203,7 @@ class Alerting:
 
     def take(self) -> AlertNews:
         """Return what is to be shown once the records of the last `flush` are committed."""
-        news, self._news = self._news, AlertNews([], [], [])
+        news, self._news = self._news, AlertNews.none()
         return news
 
     # ------------------------------------------------------------------------- campaigns
@@ -291,17 +294,11 @@ class Alerting:
             log.warning(
                 "notice dropped shard=%d id=%s waiting=%d", self._shard, oldest, MOST_NOTICES
             )
-            self._drop_notice(oldest)
+            self._news.dropped.append(self._drop_notice(oldest))
 
-    def _forget_delivered(self) -> None:
-        delivered, self._delivered = self._delivered, []
-        for notice_id in delivered:
-            if notice_id in self._notices:
-                self._drop_notice(notice_id)
-
-    def _drop_notice(self, notice_id: str) -> None:
-        del self._notices[notice_id]
+    def _drop_notice(self, notice_id: str) -> Notice:
         self._rows.delete(_notice_key(notice_id))
+        return self._notices.pop(notice_id)
 
     # ------------------------------------------------------------------------- rows
 

@@ -255,6 +255,8 @@ class Worker:
         if self._webhook is not None:
             for notice in news.notices:
                 self._webhook.offer(notice)
+            for notice in news.dropped:
+                self._webhook.drop(notice)
 
     def _delivered(self, partition: int, notice_id: str) -> None:
         shard = self.owner.shards.get(partition)
@@ -403,13 +405,14 @@ class Worker:
         """Commit, hand over and close everything."""
         log.info("stopping")
         self._watchdog.stop()
+        if self._webhook is not None:
+            # Before the shards close: they note what is confirmed by then.
+            await self._webhook.stop()
         await self.owner.close()
         for task in list(self._tasks):
             task.cancel()
         if self._redis is not None:
             await self._redis.stop()
-        if self._webhook is not None:
-            await self._webhook.stop()
         await self.page.stop()
         await self.endpoint.stop()
         with suppress(TimeoutError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, Self
 
 from kpis.alert_records import AlertValue
 from kpis.leads import Funnel
@@ -77,11 +77,20 @@ class IntakeStage(Stage, Protocol):
 
 
 class AlertNews(NamedTuple):
-    """What is to be shown of alerts after a commit: each once, and which fired or resolved in it."""
+    """What is to be shown of alerts after a commit: each once, and which fired or resolved in it.
+
+    `dropped` are notices of this commit or an earlier one that are no longer to be sent.
+    """
 
     views: list[AlertView]
     notices: list[Notice]
+    dropped: list[Notice]
     told: list[AlertValue]
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return that there is nothing to show."""
+        return cls([], [], [], [])
 
 
 class PublishingStage(Stage, Protocol):

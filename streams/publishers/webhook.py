@@ -71,7 +71,7 @@ def asked_pause_seconds(header: str | None, now_ms: int) -> float:
     else:
         try:
             at = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0
         at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
         seconds = (at - datetime.fromtimestamp(now_ms / 1000, UTC)).total_seconds()
@@ -84,6 +84,13 @@ class _TryAgainError(Exception):
     def __init__(self, got: str, asked_seconds: float = 0.0) -> None:
         super().__init__(got)
         self.asked_seconds = asked_seconds
+
+
+class _Answer(NamedTuple):
+    """What the receiver said."""
+
+    status: int
+    retry_after: str | None
 
 
 class Webhook:
@@ -148,7 +155,10 @@ class Webhook:
     async def start(self) -> None:
         """Begin to send; the receiver need not be there yet."""
         self._session = aiohttp.ClientSession(
-            timeout=self._timeout, headers={"User-Agent": self._agent}
+            timeout=self._timeout,
+            headers={"User-Agent": self._agent},
+            # What a receiver wants remembered is none of ours.
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         for key in self._queues:
             self._begin(key)
@@ -175,6 +185,14 @@ class Webhook:
         if self._session is not None and not self._stopping.is_set():
             self._begin(key)
 
+    def drop(self, notice: Notice) -> None:
+        """Forget a notice that is given up; a post of it that is under way is not called back."""
+        queue = self._queues.get((notice.shard, notice.key), deque())
+        for waiting in queue:
+            if waiting.id == notice.id:
+                queue.remove(waiting)
+                return
+
     def drop_shard(self, shard: int) -> None:
         """Forget the notices of a shard that was closed: its next owner sends them."""
         for key in [key for key in self._queues if key[0] == shard]:
@@ -197,19 +215,25 @@ class Webhook:
     async def _send_all(self, key: _Queue) -> None:
         queue = self._queues[key]
         while queue:
-            if not await self._send(queue[0]):
+            notice = queue[0]
+            if await self._send(notice, queue):
+                if _is_first(notice, queue):
+                    queue.popleft()
+                self._delivered(notice.shard, notice.id)
+            elif self._stopping.is_set():
                 return
-            notice = queue.popleft()
-            self._delivered(notice.shard, notice.id)
         # Nothing waits from here to the end, so no notice can come in between.
         del self._queues[key], self._tasks[key]
 
-    async def _send(self, notice: Notice) -> bool:
-        """Send until the receiver has decided; False if it has not by the time that all ends."""
+    async def _send(self, notice: Notice, queue: deque[Notice]) -> bool:
+        """Send until the receiver has decided; False if all ends before, or the notice was dropped."""
         pause_seconds = self._first_pause_seconds
-        while not self._stopping.is_set():
+        while True:
             try:
                 async with self._places:
+                    # Others may have been on their way for long.
+                    if self._stopping.is_set() or not _is_first(notice, queue):
+                        return False
                     refusal = await self._post(notice)
             except _TryAgainError as error:
                 self._fail(str(error))
@@ -220,7 +244,6 @@ class Webhook:
             else:
                 self._succeed(notice, refusal)
                 return True
-        return False
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -244,23 +267,31 @@ class Webhook:
             "Idempotency-Key": notice.id,
             SIGNATURE: signature(self._secret, self._clock.now_ms() // 1000, notice.body),
         }
+        answer = await self._answer(session, notice.body, headers)
+        got = f"status {answer.status}"
+        if answer.status in _TRY_AGAIN or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _TryAgainError(got, asked_pause_seconds(answer.retry_after, self._clock.now_ms()))
+        is_taken = HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES
+        return None if is_taken else got
+
+    async def _answer(
+        self, session: aiohttp.ClientSession, body: bytes, headers: dict[str, str]
+    ) -> _Answer:
+        """Post once and return what was answered.
+
+        Raises:
+            _TryAgainError: if nothing that can be read was.
+        """
         try:
             # Whoever answers with another address would get what is signed for this one.
             async with session.post(
-                self._url, data=notice.body, headers=headers, allow_redirects=False
+                self._url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                return self._judged(response)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                return _Answer(response.status, response.headers.get("Retry-After"))
+        except Exception as error:
+            # All of this is the client's own code at work on what a stranger sent: whatever it makes
+            # of that, counting goes on.
             raise _TryAgainError(_fault(error)) from error
-
-    def _judged(self, response: aiohttp.ClientResponse) -> str | None:
-        status = response.status
-        got = f"status {status}"
-        if status in _TRY_AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            header = response.headers.get("Retry-After")
-            asked_seconds = asked_pause_seconds(header, self._clock.now_ms())
-            raise _TryAgainError(got, asked_seconds)
-        return None if status < HTTPStatus.MULTIPLE_CHOICES else got
 
     # ------------------------------------------------------------------------- telling
 
@@ -291,6 +322,10 @@ class Webhook:
                 notice.id,
             )
         self._has_refused = refusal is not None
+
+
+def _is_first(notice: Notice, queue: deque[Notice]) -> bool:
+    return bool(queue) and queue[0] is notice
 
 
 def _fault(error: BaseException) -> str:

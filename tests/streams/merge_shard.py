@@ -198,6 +198,8 @@ class MergeShard:
         news = self.merge.take_alerts()
         self.shown |= {view.identity: view for view in news.views}
         self.notices += news.notices
+        for notice in news.dropped:
+            self.notices.remove(notice)
 
     def _take(self, topic: str, key: bytes, value: bytes | None) -> None:
         if topic == TOPICS.kpis:

@@ -1,15 +1,20 @@
 """What a worker says of its health before and after it has joined the group."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from streams.app import JOIN_SECONDS, Worker
 from streams.clock import ManualClock
+from streams.publishers.webhook import Notice
 from streams.settings import load
+from streams.stages import AlertNews
 
 LONG = timedelta(seconds=JOIN_SECONDS + 1)
 
@@ -26,6 +31,83 @@ async def worker(clock: ManualClock) -> AsyncIterator[Worker]:
     await worker.endpoint.start()
     yield worker
     await worker.endpoint.stop()
+
+
+class ClosingShard:
+    """An open shard that keeps what it was told to be delivered until its last commit."""
+
+    was_clean = True
+    is_closed = False
+    commits = 0
+    confirmed_at = 0.0
+
+    def __init__(self) -> None:
+        self.merge = self
+        self.told: list[str] = []
+        self.committed: list[str] = []
+
+    def delivered(self, notice_id: str) -> None:
+        self.told.append(notice_id)
+
+    def suspend(self) -> None:
+        """Nothing was under way."""
+
+    async def commit(self) -> None:
+        self.committed = list(self.told)
+
+    def abandon(self) -> None:
+        self.is_closed = True
+
+    async def close(self) -> None:
+        """Nothing was opened."""
+
+
+@pytest.fixture
+async def told(clock: ManualClock) -> AsyncIterator[Worker]:
+    async def answer(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.2)
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_post("/hook", answer)
+    async with TestServer(app) as server:
+        settings = load(
+            {
+                "LEADPULSE_METRICS": "127.0.0.1:0",
+                "LEADPULSE_REDIS": "",
+                "LEADPULSE_ALERTS_WEBHOOK_URL": str(server.make_url("/hook")),
+                "LEADPULSE_ALERTS_WEBHOOK_SECRET": "a secret of many characters",
+            }
+        )
+        worker = Worker(settings, 1, clock=clock)
+        assert worker._webhook is not None
+        await worker._webhook.start()
+        yield worker
+        await worker._webhook.stop()
+
+
+NOTICES = [Notice(0, f"id-{number}", b"{}", f"key-{number}") for number in range(2)]
+
+
+async def test_what_is_delivered_while_the_worker_stops_is_in_the_last_commit(
+    told: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = ClosingShard()
+    monkeypatch.setitem(told.owner.shards, 0, shard)
+    told._alert(AlertNews.none()._replace(notices=NOTICES))
+    await asyncio.sleep(0.05)
+
+    await told.stop()
+
+    assert shard.is_closed
+    assert sorted(shard.committed) == ["id-0", "id-1"]
+
+
+async def test_notice_that_was_dropped_is_not_sent(told: Worker) -> None:
+    told._alert(AlertNews.none()._replace(notices=NOTICES, dropped=NOTICES[:1]))
+
+    assert told._webhook is not None
+    assert len(told._webhook) == 1
 
 
 async def health(worker: Worker) -> tuple[int, str]:

@@ -5,12 +5,14 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from streams.clock import Clock, ManualClock, SystemClock
@@ -360,6 +362,112 @@ async def test_closed_shard_is_forgotten_and_may_be_offered_anew(
     await until(lambda: (1, "id-1") in sender.delivered, "delivered by its next owner")
 
 
+@pytest.mark.parametrize("is_under_way", [False, True], ids=["waiting", "under way"])
+async def test_notice_that_is_dropped_is_not_sent_again_and_the_next_one_is(
+    receiver: Receiver, make: Make, *, is_under_way: bool
+) -> None:
+    gate = asyncio.Event()
+
+    async def fail(_: web.Request) -> web.StreamResponse:
+        if is_under_way:
+            await gate.wait()
+        return web.Response(status=503, headers={"Retry-After": "1"})
+
+    receiver.answers = [fail]
+    sender = await make()
+    for number in range(3):
+        sender.webhook.offer(notice(number))
+    await until(lambda: bool(receiver.got), "a first try")
+    for number in (0, 1):
+        sender.webhook.drop(notice(number))
+    sender.webhook.drop(notice(7))
+    assert len(sender.webhook) == 1
+    gate.set()
+
+    await until(lambda: bool(sender.delivered), "the one that was not dropped")
+    assert [got.id for got in receiver.got] == ["id-0", "id-2"]
+    assert sender.delivered == [(0, "id-2")]
+
+
+async def test_key_whose_notices_were_all_dropped_takes_new_ones(
+    receiver: Receiver, make: Make
+) -> None:
+    receiver.answers = [status(503)]
+    sender = await make()
+    sender.webhook.offer(notice(1))
+    await until(lambda: bool(receiver.got), "a first try")
+    sender.webhook.drop(notice(1))
+    sender.webhook.offer(notice(2))
+    await until(lambda: bool(sender.delivered), "delivered")
+    assert [got.id for got in receiver.got] == ["id-1", "id-2"]
+
+
+HOSTILE = {
+    "endless header": b"HTTP/1.1 503 No\r\nX: " + b"a" * 100_000,
+    "many headers": b"HTTP/1.1 503 No\r\n" + b"X: y\r\n" * 50_000,
+    "no HTTP": b"\x16\x03\x01\x00nonsense\r\n\r\n",
+    "no status": b"HTTP/1.1 \xff\xff\xff No\r\n\r\n",
+    "nothing": b"",
+    "broken chunks": b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+    "two lengths": b"HTTP/1.1 503 No\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+    "no gzip": b"HTTP/1.1 503 No\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx",
+    "a cookie for ever": b"HTTP/1.1 503 No\r\nSet-Cookie: a=b; Max-Age=%b\r\n"
+    b"Content-Length: 0\r\n\r\n" % (b"9" * 4000),
+    "a year without end": b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n"
+    b"Retry-After: Mon, 01 Jan 99999999999 00:00:00 GMT\r\n\r\n",
+    "a date in other letters": b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n"
+    b"Retry-After: \xff\xfe\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE.keys())
+async def test_whatever_is_answered_the_notice_is_tried_again_and_nothing_crashes(
+    make: Make, answer: bytes
+) -> None:
+    answers = [answer]
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        writer.write(answers.pop(0) if answers else b"HTTP/1.1 204 Yes\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    sender = await make(url=f"http://127.0.0.1:{port}/hook")
+    sender.webhook.offer(notice(1))
+    await until(lambda: bool(sender.delivered or sender.crashes), "delivered at last")
+    server.close()
+
+    assert sender.delivered == [(0, "id-1")]
+    assert sender.count("failed") == 1
+
+
+async def test_error_of_the_client_itself_is_tried_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = aiohttp.ClientSession.post
+    errors: list[Exception] = [LookupError("unknown encoding"), RecursionError()]
+
+    def post(*args: Any, **options: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return posts(*args, **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "post", post)
+    sender = await make()
+    sender.webhook.offer(notice(1))
+    await until(lambda: bool(sender.delivered or sender.crashes), "delivered at last")
+    assert (sender.count("failed"), sender.count("delivered")) == (2, 1)
+
+
+async def test_change_of_protocols_takes_nothing(receiver: Receiver, make: Make) -> None:
+    receiver.answers = [status(101)]
+    sender = await make()
+    sender.webhook.offer(notice(1))
+    await until(lambda: bool(sender.delivered), "decided")
+    assert (sender.count("refused"), sender.count("delivered")) == (1, 0)
+
+
 async def test_retry_after_is_honoured(receiver: Receiver, make: Make) -> None:
     receiver.answers = [status(429, Retry_After="1")]
     sender = await make()
@@ -381,6 +489,24 @@ async def test_stopping_waits_for_no_pause_and_keeps_what_is_undelivered(
     await sender.webhook.stop()
     assert time.monotonic() - began < 1.0
     assert (sender.delivered, len(sender.webhook)) == ([], 1)
+
+
+async def test_stopping_begins_no_further_post(receiver: Receiver) -> None:
+    async def slow(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.2)
+        return web.Response()
+
+    receiver.answers = [slow] * AT_ONCE
+    sender = Sender(receiver.url)
+    await sender.webhook.start()
+    for number in range(2 * AT_ONCE):
+        sender.webhook.offer(notice(number, key=f"key-{number}"))
+    await until(lambda: receiver.open == AT_ONCE, "as many as may be")
+    await sender.webhook.stop()
+
+    assert len(receiver.got) == AT_ONCE
+    assert {one for _, one in sender.delivered} == {got.id for got in receiver.got}
+    assert len(sender.webhook) == AT_ONCE
 
 
 async def test_stopping_cuts_off_a_receiver_that_hangs(receiver: Receiver) -> None:
@@ -435,9 +561,20 @@ async def test_programming_error_of_who_is_told_is_passed_on(receiver: Receiver)
         ("Wed, 18 Nov 2026 11:06:10 GMT", 0.0),
         ("Wed, 18 Nov 2026 11:07:10 -0000", 30.0),
         ("Fri, 18 Nov 2033 11:07:10 GMT", LONGEST_ASKED_SECONDS),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", 0.0),
+        ("Mon, 99999999999999999999 Jan 2027 00:00:00 GMT", 0.0),
+        ("Fri, 01 Jan 2027 99999999999999999999:00:00 GMT", 0.0),
+        ("Fri, 01 Jan 2027 00:00:00 +99999999999999", 0.0),
     ],
 )
 def test_pause_that_is_asked_for_is_seconds_or_a_date(header: str | None, seconds: float) -> None:
-    clock = ManualClock(1_795_000_000_000)
-    clock.advance(timedelta(0))
-    assert asked_pause_seconds(header, clock.now_ms()) == seconds
+    assert asked_pause_seconds(header, NOW_MS) == seconds
+
+
+_NUMBERS = st.integers(0, 10**25).map(str)
+_DATES = st.builds("Fri, {} Jan {} {}:00:00 +{}".format, _NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS)
+
+
+@given(st.text() | _DATES)
+def test_no_pause_that_is_asked_for_is_an_error(header: str) -> None:
+    assert 0 <= asked_pause_seconds(header, NOW_MS) <= LONGEST_ASKED_SECONDS
