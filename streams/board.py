@@ -21,6 +21,7 @@ from streams.publishers.redis_hashes import (
     SCOPES_KEY,
     alert_name,
     hash_name,
+    member_of,
     scope_of_member,
     series_name,
 )
@@ -36,10 +37,11 @@ SLOTS: Final = (
 CAMPAIGN_SLOTS: Final = ("1d", "last_24h", "last_28d")
 """The windows of campaigns, on the period basis."""
 
+MOST_CHANNELS: Final = 50
 MOST_CAMPAIGNS: Final = 20
 MOST_ALERTS: Final = 200
 CHOICE_SECONDS: Final = 10.0
-"""For so long the campaigns stay the same, once there are as many as are shown."""
+"""For so long channels or campaigns stay the same, once there are as many as are shown."""
 
 REDIS_SECONDS: Final = 2.0
 OK: Final = "ok"
@@ -82,6 +84,7 @@ class Shown(NamedTuple):
     numbers: dict[str, Fields]
     series: dict[str, list[Hour]]
     alerts: list[dict[str, object]]
+    more_channels: int
 
     @property
     def complete_until(self) -> str | None:
@@ -93,7 +96,10 @@ class Shown(NamedTuple):
 
 
 class Board(msgspec.Struct, frozen=True):
-    """Everything on the page; the JSON of `/board` and of the event `board`."""
+    """Everything on the page; the JSON of `/board` and of the event `board`.
+
+    `more_channels`: how many have numbers and are left out, as they changed longer ago.
+    """
 
     version: int
     software: str
@@ -105,6 +111,7 @@ class Board(msgspec.Struct, frozen=True):
     numbers: dict[str, Fields]
     series: dict[str, list[Hour]]
     alerts: list[dict[str, object]]
+    more_channels: int
 
     @classmethod
     def empty(cls, settings: Settings) -> Self:
@@ -121,6 +128,7 @@ class Board(msgspec.Struct, frozen=True):
             numbers={},
             series={},
             alerts=[],
+            more_channels=0,
         )
 
 
@@ -131,6 +139,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     numbers: dict[str, Fields | None] = {}
     series: dict[str, list[Hour] | None] = {}
     alerts: list[dict[str, object]] | msgspec.UnsetType = msgspec.UNSET
+    more_channels: int | msgspec.UnsetType = msgspec.UNSET
 
 
 def changes(before: Board, after: Board) -> Change | None:
@@ -140,8 +149,9 @@ def changes(before: Board, after: Board) -> Change | None:
         _changed(before.numbers, after.numbers),
         _changed(before.series, after.series),
         msgspec.UNSET if before.alerts == after.alerts else after.alerts,
+        msgspec.UNSET if before.more_channels == after.more_channels else after.more_channels,
     )
-    has_news = bool(change.numbers or change.series or change.alerts is not msgspec.UNSET)
+    has_news = change != Change(after.status)
     return change if has_news or _told(before.status) != _told(after.status) else None
 
 
@@ -193,8 +203,9 @@ class BoardReader:
         self._empty = Board.empty(settings)
         self._clock = clock
         self._client = client
-        self._shown = Shown({}, {}, [])
+        self._shown = Shown({}, {}, [], 0)
         self._read_at: str | None = None
+        self._channels: list[Scope] = []
         self._campaigns: list[Scope] = []
         self._choose_at = 0.0
 
@@ -228,11 +239,15 @@ class BoardReader:
     async def _read(self, client: Redis) -> Shown:
         """Read in two round trips: what there is, then all of it."""
         async with client.pipeline(transaction=False) as pipeline:
-            pipeline.zrange(CHANNELS_KEY, 0, -1)
+            # The whole is listed among the channels.
+            pipeline.zrevrange(CHANNELS_KEY, 0, MOST_CHANNELS)
+            pipeline.zscore(CHANNELS_KEY, member_of(OVERALL))
+            pipeline.zcard(CHANNELS_KEY)
             pipeline.zrevrange(ALERTS_KEY, 0, MOST_ALERTS - 1)
-            told, alerts = await pipeline.execute()
-            scopes = [OVERALL, *sorted({scope_of_member(one) for one in told} - {OVERALL}, key=str)]
-            hashes = dict(self._places(scopes, await self._chosen(client, len(scopes))))
+            told, whole, listed, alerts = await pipeline.execute()
+            await self._choose(client, told, listed)
+            scopes = [OVERALL, *self._channels]
+            hashes = dict(self._places(scopes, self._campaigns))
             for name in hashes.values():
                 pipeline.hgetall(name)
             for scope in scopes:
@@ -244,6 +259,7 @@ class BoardReader:
             {key: fields for key in hashes if (fields := next(answers))},
             {scope_parts(scope)[0]: hours for scope in scopes if (hours := _hours(next(answers)))},
             [_alert(record) for _ in alerts if (record := next(answers))],
+            max(0, listed - (whole is not None) - MOST_CHANNELS),
         )
 
     @staticmethod
@@ -257,16 +273,23 @@ class BoardReader:
             for slot in CAMPAIGN_SLOTS:
                 yield number_name(PERIOD, slot, scope), hash_name(slot, scope)
 
-    async def _chosen(self, client: Redis, others: int) -> list[Scope]:
-        """Return the campaigns that changed last; not others each second, where many change."""
+    async def _choose(self, client: Redis, channels: Iterable[str], listed: int) -> None:
+        """Choose what changed last; not anew each second, where there is more than is shown."""
         now = self._clock.monotonic_seconds()
-        if len(self._campaigns) < MOST_CAMPAIGNS or now >= self._choose_at:
-            members = await client.zrevrange(SCOPES_KEY, 0, MOST_CAMPAIGNS + others)
+        is_time = now >= self._choose_at
+        if is_time or len(self._channels) < MOST_CHANNELS:
+            found = (scope_of_member(member) for member in channels)
+            chosen = [scope for scope in found if scope != OVERALL][:MOST_CHANNELS]
+            self._channels = sorted(chosen, key=str)
+        # Campaigns have no list of their own: of many channels, all may stand before the first.
+        is_short = len(self._channels) < MOST_CHANNELS
+        if is_time or (is_short and len(self._campaigns) < MOST_CAMPAIGNS):
+            members = await client.zrevrange(SCOPES_KEY, 0, MOST_CAMPAIGNS + listed)
             scopes = (scope_of_member(str(member)) for member in members)
-            found = [scope for scope in scopes if scope.campaign_id is not None]
-            self._campaigns = found[:MOST_CAMPAIGNS]
+            campaigns = [scope for scope in scopes if scope.campaign_id is not None]
+            self._campaigns = campaigns[:MOST_CAMPAIGNS]
+        if is_time:
             self._choose_at = now + CHOICE_SECONDS
-        return self._campaigns
 
 
 def _hours(values: Sequence[str]) -> list[Hour]:

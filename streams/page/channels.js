@@ -20,8 +20,9 @@ export function channels(again) {
   const table = element("table", { class: "channels" }, caption, element("thead", {}, head), body);
   const scroller = element("div", { class: "scroller", role: "group", tabindex: "0" }, table);
   const none = element("p", { class: "quiet" });
+  const more = element("p", { class: "quiet small" });
   const note = element("p", { class: "quiet small" });
-  byId("channels").append(scroller, none, note);
+  byId("channels").append(scroller, none, more, note);
   for (const column of ["channel", "trend", ...COLUMNS]) head.append(headerCell(column));
   const rows = nodes((key) => row(key, opened, again));
 
@@ -59,13 +60,15 @@ export function channels(again) {
   }
 
   return (view) => {
-    const { t, board } = view;
+    const { t, f, board } = view;
     writeHead(view);
     setText(caption, t("channels"));
     setAttributes(scroller, { "aria-label": t("channels") });
     setText(none, t("no_channels"));
     setText(note, t("campaigns_note", { count: MOST_CAMPAIGNS }));
+    show(more, Boolean(board?.more_channels));
     if (!board) return;
+    setText(more, t("more_channels", { count: f.count(board.more_channels), number: board.more_channels }));
     const scopes = scopesOf(view);
     const keys = scopes.filter((key) => key.split("|")[1] === ALL);
     const listed = [];

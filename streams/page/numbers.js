@@ -228,5 +228,6 @@ export function merge(board, change) {
     }
   }
   if (change.alerts !== undefined) board.alerts = change.alerts ?? [];
+  if (change.more_channels !== undefined) board.more_channels = change.more_channels;
   if (change.status) board.status = { ...board.status, ...change.status };
 }

@@ -15,6 +15,7 @@ from streams.board import (
     CAMPAIGN_SLOTS,
     CHOICE_SECONDS,
     MOST_CAMPAIGNS,
+    MOST_CHANNELS,
     OK,
     SLOTS,
     UNREACHABLE,
@@ -117,6 +118,7 @@ async def test_a_board_says_what_the_deployment_is(place: Place) -> None:
         OK, None, None, "2026-03-29T12:00:01.500Z", "2026-03-29T12:00:01.500Z"
     )
     assert (board.numbers, board.series, board.alerts) == ({}, {}, [])
+    assert board.more_channels == 0
 
 
 async def test_complete_until_is_that_of_the_wholes_newest_numbers(place: Place) -> None:
@@ -185,6 +187,48 @@ async def test_the_campaigns_that_changed_last_are_shown_for_a_while(place: Plac
     assert set((await reader.read()).numbers) == newest
     clock.advance(timedelta(seconds=1))
     assert "period|1d|seo|c0" in (await reader.read()).numbers
+    await reader.close()
+
+
+async def test_the_channels_that_changed_last_are_shown_for_a_while_and_the_rest_counted(
+    place: Place,
+) -> None:
+    many = MOST_CHANNELS + 3
+    names = [f"c{number:02}" for number in range(many)]
+    await place.show(
+        view({"1d": PAID}, OVERALL), *(view({"1d": PAID}, Scope(name, None)) for name in names)
+    )
+    # The whole is shown however long ago it changed.
+    listed = {f"{name}|_all": number + 1 for number, name in enumerate(names)}
+    await place.client.zadd("leadkpi:v1:channels", {"_all|_all": 0, **listed})
+    clock = ManualClock(NOW_MS)
+    reader = place.reader(clock)
+    newest = {f"period|1d|{name}|_all" for name in ("_all", *names[3:])}
+    before = await reader.read()
+    assert (set(before.numbers), before.more_channels) == (newest, 3)
+
+    await place.client.zadd("leadkpi:v1:channels", {"c00|_all": many + 1})
+    clock.advance(timedelta(seconds=CHOICE_SECONDS - 1))
+    assert set((await reader.read()).numbers) == newest
+    clock.advance(timedelta(seconds=1))
+    assert "period|1d|c00|_all" in (await reader.read()).numbers
+    await place.client.zrem("leadkpi:v1:channels", *(f"{name}|_all" for name in names[3:]))
+    clock.advance(timedelta(seconds=CHOICE_SECONDS))
+    after = await reader.read()
+    assert (len(after.numbers), after.more_channels) == (4, 0)
+    change = changes(before, after)
+    assert change is not None
+    assert apply(before, change) == after
+    await reader.close()
+
+
+async def test_a_channel_that_is_new_is_shown_at_once_where_there_is_room(place: Place) -> None:
+    reader = place.reader(ManualClock(NOW_MS))
+    await place.show(view({"1d": PAID}, OVERALL))
+    await reader.read()
+    await place.show(view({"1d": PAID}, GOOGLE))
+
+    assert "period|1d|google_ads|_all" in (await reader.read()).numbers
     await reader.close()
 
 
@@ -263,8 +307,9 @@ def apply(before: Board, change: Change) -> Board:
     for name in ("numbers", "series"):
         merged = getattr(before, name) | getattr(change, name)
         parts[name] = {key: value for key, value in merged.items() if value is not None}
-    if not isinstance(change.alerts, msgspec.UnsetType):
-        parts["alerts"] = change.alerts
+    for name in ("alerts", "more_channels"):
+        if getattr(change, name) is not msgspec.UNSET:
+            parts[name] = getattr(change, name)
     return msgspec.structs.replace(before, **parts)
 
 

@@ -217,7 +217,7 @@ async def test_the_board_is_that_of_redis_and_may_not_be_stored(place: Place) ->
     assert answer.headers["Cache-Control"] == "no-store"
     assert list(board) == [
         *("version", "software", "time_zone", "currency", "funnel", "kpis", "status"),
-        *("numbers", "series", "alerts"),
+        *("numbers", "series", "alerts", "more_channels"),
     ]
     assert board["numbers"][DAY]["clicks"] == "3"
     assert board["status"]["redis"] == "ok"

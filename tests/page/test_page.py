@@ -1,0 +1,108 @@
+"""The live page in a real Chromium, on a Redis that the tests write themselves."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page
+
+from kpis.facts import OVERALL, Scope
+from streams.board import MOST_CHANNELS, connect
+from streams.embedded import EmbeddedRedis
+from streams.publishers.redis_hashes import connect as connect_worker
+from tests.integration.running import until
+from tests.page.browser import Watched, chromium, visit
+from tests.parts.install import MissingPartError
+from tests.streams.pages import Site, serve, settings_for, show
+from tests.streams.publishers.views import view
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+
+PAID: Final = {"clicks": 3, "leads": 2}
+HOUR: Final = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    try:
+        async with chromium() as started:
+            yield started
+    except MissingPartError as error:
+        pytest.skip(str(error))
+
+
+class Opened(NamedTuple):
+    """A page that somebody has open, what serves it, and the streams that it asked for since."""
+
+    site: Site
+    watched: Watched
+    streams: list[str]
+
+    @property
+    def page(self) -> Page:
+        """The page itself."""
+        return self.watched.page
+
+    async def is_live(self) -> bool:
+        """Tell whether the page says that it is connected."""
+        return "open" in str(await self.page.locator("#connection").get_attribute("class"))
+
+
+@asynccontextmanager
+async def opened(browser: Browser, url: str, locale: str = "en-GB") -> AsyncIterator[Opened]:
+    """Open the page of a Redis, or of none, on a clock that can be moved on."""
+    async with serve(settings_for(url)) as site, visit(browser, site.url, locale=locale) as watched:
+        page, streams = watched.page, list[str]()
+        page.on(
+            "request", lambda asked: streams.append(asked.url) if "/live" in asked.url else None
+        )
+        await page.clock.install()
+        await page.reload()
+        found = Opened(site, watched, streams)
+        await until(found.is_live, "a page that is connected")
+        streams.clear()
+        yield found
+
+
+async def emptied(redis: EmbeddedRedis) -> str:
+    """Return the address of the Redis without any numbers."""
+    client = connect(redis.url)
+    await client.flushdb()
+    await client.aclose()
+    return redis.url
+
+
+# ------------------------------------------------------------------------- channels
+
+
+@pytest.mark.parametrize(
+    ("locale", "text"),
+    [("en-GB", "2 more channels are not shown"), ("fr-FR", "2 autres canaux ne sont pas affichés")],
+)
+async def test_page_says_how_many_channels_it_leaves_out(
+    browser: Browser, redis: EmbeddedRedis, locale: str, text: str
+) -> None:
+    url = await emptied(redis)
+    many = [Scope(f"c{number}", None) for number in range(MOST_CHANNELS + 2)]
+    await show(connect_worker(url), *(view({"1d": PAID}, scope) for scope in (OVERALL, *many)))
+    async with opened(browser, url, locale) as open_page:
+        note = open_page.page.locator("#channels", has_text=text)
+        await until(note.is_visible, text)
+        assert await open_page.page.locator("tr.channel").count() == MOST_CHANNELS
+        client = connect(url)
+        await client.zrem("leadkpi:v1:channels", "c0|_all", "c1|_all")
+        await client.aclose()
+
+        async def is_gone() -> bool:
+            return not await note.count() or not await note.is_visible()
+
+        await until(is_gone, "a page with all channels")
