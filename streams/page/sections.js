@@ -174,19 +174,20 @@ export function notice() {
     if (!found) return;
     setAttributes(node, { class: `notice ${found.kind}`, "data-kind": found.name });
     setText(title, view.t(`${found.name}_title`));
-    setText(text, view.t(`${found.name}_text`, found.values));
+    // No ages: what changes here is read aloud each time.
+    setText(text, view.t(`${found.name}_text`));
     setText(code, found.code ?? "");
     show(code, Boolean(found.code));
   };
 }
 
-function trouble({ board, link, window, basis, now, f }) {
+function trouble({ board, link, window, basis, now }) {
   if (link === "lost") return { name: "lost", kind: "bad" };
   if (!board) return null;
   if (board.status.redis !== "ok") return { name: "redis", kind: "bad", code: board.status.problem };
   if (!Object.keys(board.numbers).length) return { name: "empty", kind: "calm", code: "leadpulse simulate" };
   const ageMs = now() - Date.parse(board.status.complete_until ?? "");
-  if (freshness(ageMs) === "stale") return { name: "stale", kind: "warning", values: { age: f.span(ageMs) } };
+  if (freshness(ageMs) === "stale") return { name: "stale", kind: "warning" };
   if (!board.numbers[numbersKey(basis, window)]) return { name: "quiet", kind: "calm" };
   return null;
 }
@@ -358,8 +359,11 @@ function alertRow() {
   const title = element("strong");
   const where = element("span", { class: "where" });
   const message = element("p");
-  const when = element("p", { class: "quiet" });
-  const node = element("li", {}, icon, element("div", {}, element("p", {}, title, " ", where), message, when));
+  const when = element("span");
+  // Alerts that fire are read aloud as they change; their age would be each second.
+  const age = element("span", { "aria-hidden": "true" });
+  const moment = element("p", { class: "quiet" }, when, age);
+  const node = element("li", {}, icon, element("div", {}, element("p", {}, title, " ", where), message, moment));
   const update = (view, alert) => {
     const { t, f, language, now } = view;
     const isOver = alert.state === "resolved";
@@ -373,7 +377,8 @@ function alertRow() {
     const since = Date.parse(alert.since ?? alert.at);
     setText(when, span + (isOver
       ? t("resolved_at", { time: f.dayAndTime(Date.parse(alert.at)) })
-      : t("since", { time: f.dayAndTime(since), age: f.span(now() - since) })));
+      : t("since", { time: f.dayAndTime(since) })));
+    setText(age, isOver ? "" : t("since_age", { age: f.span(now() - since) }));
   };
   return { node, update };
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 import pytest
@@ -13,16 +13,22 @@ from kpis.facts import OVERALL, Scope
 from streams.board import MOST_CHANNELS, connect
 from streams.embedded import EmbeddedRedis
 from streams.publishers.redis_hashes import connect as connect_worker
+from tests.contracts.test_redis_hashes import Worker
 from tests.integration.running import until
 from tests.page.browser import Watched, chromium, visit
 from tests.parts.install import MissingPartError
 from tests.streams.pages import Site, serve, settings_for, show
-from tests.streams.publishers.views import view
+from tests.streams.publishers.views import alert_view, view
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 PAID: Final = {"clicks": 3, "leads": 2}
 HOUR: Final = timedelta(hours=1)
+LIVE: Final = """() => [...document.querySelectorAll('[role=status], [aria-live]')].map((node) => {
+    const heard = node.cloneNode(true);
+    heard.querySelectorAll('[aria-hidden=true], [hidden]').forEach((one) => one.remove());
+    return heard.textContent;
+  }).join('|')"""
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +85,38 @@ async def emptied(redis: EmbeddedRedis) -> str:
     await client.flushdb()
     await client.aclose()
     return redis.url
+
+
+# ------------------------------------------------------------------------- what is read aloud
+
+
+async def test_nothing_is_read_aloud_because_time_passes(
+    browser: Browser, redis: EmbeddedRedis
+) -> None:
+    url = await emptied(redis)
+    ago = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+    await show(connect_worker(url), view({"1d": PAID}, OVERALL))
+    client = connect(url)
+    await client.hset("leadkpi:v1:period:1d:_all:_all", "_complete_until", ago)
+    await client.aclose()
+    async with Worker(connect_worker(url)) as worker:
+        worker.snapshot.replace_alert(alert_view("fired", since=ago))
+    async with opened(browser, url) as open_page:
+        page = open_page.page
+        assert await page.locator("#notice .notice").get_attribute("data-kind") == "stale"
+        since = page.locator("#firing .fires .quiet")
+        heard, seen = await page.evaluate(LIVE), await since.inner_text()
+        assert "The numbers are late" in heard
+        assert ", for " in seen
+
+        await page.clock.fast_forward(20_000)
+        await page.get_by_role("button", name="By lead").click()
+
+        async def is_older() -> bool:
+            return await since.inner_text() != seen
+
+        await until(is_older, "an older alert")
+        assert await page.evaluate(LIVE) == heard
 
 
 # ------------------------------------------------------------------------- channels
