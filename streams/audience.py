@@ -49,7 +49,8 @@ def event(number: int, name: str, content: Board | Change) -> Event:
 
 
 GREETING: Final = Event(b"retry: %d\n\n" % RETRY_MS)
-PING: Final = Event(b": ping\n\n")
+# Not a comment: a page does not hear those. Without data it would not hear an event either.
+PING: Final = Event(b"event: ping\ndata: {}\n\n")
 
 
 @dataclass(eq=False, slots=True)

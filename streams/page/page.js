@@ -14,11 +14,16 @@ const SECOND_MS = 1_000;
 const MINUTE_TICKS = 60;
 const FIRST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 30_000;
+// PING_SECONDS of streams/audience.py is 15: two were missed.
+const SILENCE_MS = 40_000;
 
 const root = document.documentElement;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let board = null;
 let link = "connecting";
+let events = null;
+let retry = 0;
+let heardAt = 0;
 // How far the server's clock is ahead of ours.
 let aheadMs = 0;
 let isDue = false;
@@ -150,7 +155,10 @@ function makeChoices() {
 
 /** Follow the server's events; the browser itself connects again unless it was refused. */
 function follow(pauseMs = FIRST_PAUSE_MS) {
-  const events = new EventSource("live");
+  events?.close();
+  clearTimeout(retry);
+  heardAt = Date.now();
+  events = new EventSource("live");
   let nextPauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
   events.addEventListener("board", ({ data }) => {
     const told = JSON.parse(data);
@@ -164,16 +172,31 @@ function follow(pauseMs = FIRST_PAUSE_MS) {
     if (board) merge(board, JSON.parse(data));
     hear();
   });
-  events.addEventListener("error", () => {
-    link = "lost";
-    again();
-    if (events.readyState !== EventSource.CLOSED) return;
-    setTimeout(() => follow(nextPauseMs), pauseMs);
+  events.addEventListener("ping", () => {
+    heardAt = Date.now();
   });
+  events.addEventListener("error", () => {
+    lose();
+    if (events.readyState !== EventSource.CLOSED) return;
+    retry = setTimeout(() => follow(nextPauseMs), pauseMs);
+  });
+}
+
+/** Follow anew after a silence: a connection that died says nothing, nor does one of before a sleep. */
+function followIfSilent() {
+  if (Date.now() - heardAt < SILENCE_MS) return;
+  lose();
+  follow();
+}
+
+function lose() {
+  link = "lost";
+  again();
 }
 
 function hear() {
   link = "open";
+  heardAt = Date.now();
   const told = Date.parse(board?.status.now ?? "");
   if (!Number.isNaN(told)) aheadMs = told - Date.now();
   again();
@@ -182,6 +205,7 @@ function hear() {
 function tickEachSecond() {
   let ticks = 0;
   setInterval(() => {
+    followIfSilent();
     if (document.hidden) return;
     ticks += 1;
     // Spans, hours and days go on where nothing happens.
@@ -197,7 +221,10 @@ makeChoices();
 readHash();
 addEventListener("hashchange", readHash);
 dark.addEventListener("change", again);
-document.addEventListener("visibilitychange", again);
+document.addEventListener("visibilitychange", () => {
+  followIfSilent();
+  again();
+});
 document.querySelector('script[src$="uPlot.iife.min.js"]').addEventListener("load", again);
 write();
 follow();

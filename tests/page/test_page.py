@@ -10,6 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from kpis.facts import OVERALL, Scope
+from streams import audience
 from streams.board import MOST_CHANNELS, connect
 from streams.embedded import EmbeddedRedis
 from streams.publishers.redis_hashes import connect as connect_worker
@@ -85,6 +86,36 @@ async def emptied(redis: EmbeddedRedis) -> str:
     await client.flushdb()
     await client.aclose()
     return redis.url
+
+
+# ------------------------------------------------------------------------- the connection
+
+
+async def test_connection_that_went_silent_is_made_anew_at_once(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience, "PING_SECONDS", 1_000.0)
+    async with opened(browser, "") as open_page:
+        # As a laptop's lid that was closed does it.
+        await open_page.page.clock.fast_forward(41_000)
+
+        async def is_asked_again() -> bool:
+            return bool(open_page.streams)
+
+        await until(is_asked_again, "a second stream")
+        await until(open_page.is_live, "a page that is connected again")
+
+
+async def test_pings_show_that_a_connection_lives(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience, "PING_SECONDS", 0.2)
+    async with opened(browser, "") as open_page:
+        for _ in range(3):
+            await open_page.page.clock.fast_forward(30_000)
+            await open_page.page.wait_for_timeout(1_500)
+        assert open_page.streams == []
+        assert await open_page.is_live()
 
 
 # ------------------------------------------------------------------------- what is read aloud

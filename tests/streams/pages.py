@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -58,7 +58,6 @@ class Stream:
     """The events of one viewer, as a browser takes them."""
 
     response: aiohttp.ClientResponse
-    comments: list[str] = field(default_factory=list)
     retry_ms: int | None = None
 
     async def next(self, seconds: float = 10.0) -> Told:
@@ -66,12 +65,13 @@ class Stream:
         fields: dict[str, str] = {}
         while line := await self.line(seconds):
             name, _, text = line.rstrip(b"\n").decode().partition(": ")
+            if line == b"\n" and fields.get("event") == "ping":
+                fields = {}
+                continue
             if line == b"\n" and "data" in fields:
                 return Told(int(fields["id"]), fields["event"], msgspec.json.decode(fields["data"]))
             if name == "retry":
                 self.retry_ms = int(text)
-            elif name == "":
-                self.comments.append(text)
             else:
                 fields[name] = text
         raise EOFError

@@ -393,7 +393,7 @@ async def test_silence_is_broken_by_pings(
     monkeypatch.setattr(audience, "PING_SECONDS", 0.05)
     async with serve(settings_for("")) as site, site.watch() as stream:
         await stream.next()
-        while await stream.line() != b": ping\n":
+        while await stream.line() != b"event: ping\n":
             pass
 
 
