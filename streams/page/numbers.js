@@ -1,8 +1,12 @@
 // What is behind a number on the page: its value or why there is none, and how it compares. Pure.
 
+import { aheadMs } from "./zones.js";
+
 export const ALL = "_all";
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
+// SHOWN_HOURS of streams/publishers: the running hour and those before it that a series holds.
+const KEPT_HOURS = 50;
 
 const START = 0;
 export const HOURLY = {
@@ -139,12 +143,10 @@ export const stageField = (basis, stages, index) =>
 /**
  * Return what a KPI or fact was in [start, end), the hours at its edges taken pro rata.
  *
- * Null where it is undefined, where the spend of an hour is missing, or if the series does not
- * reach back so far.
+ * Null where it is undefined, or where the spend of an hour is missing.
  */
-export function between(series, name, start, end) {
+function between(series, name, start, end) {
   if (!isHourly(name) || !series?.length || start >= end) return null;
-  if (series[0][START] > start) return null;
   const weighted = series
     .map((hour) => [hour, overlap(hour[START], start, end)])
     .filter(([, weight]) => weight > 0);
@@ -171,9 +173,12 @@ const finite = (value) => (Number.isFinite(value) ? value : null);
 // ------------------------------------------------------------------------- comparison
 
 const COMPARED = new Set(["1d", "last_1h", "last_24h"]);
+const COUNTED = ["impressions", "clicks", "leads", "sales"];
 
 /**
  * Return how a number compares with the same hours a day before, or null if nothing is known of it.
+ *
+ * Today goes with yesterday up to the same time of the clock.
  *
  * {before, change, isRelative, direction: -1|0|1, verdict: "good"|"bad"|"neutral", day}. ROI changes
  * by points, since it may be negative; all else relatively. Hours are known on the period basis.
@@ -182,25 +187,55 @@ export function comparison(board, basis, slot, name) {
   if (basis !== "period" || !COMPARED.has(slot)) return null;
   const fields = board.numbers[numbersKey(basis, slot)];
   const now = figure(board, numbersKey(basis, slot), name);
-  const until = Date.parse(board.status.complete_until ?? "");
-  if (!fields || now.value === null || Number.isNaN(until)) return null;
+  if (!fields || now.value === null) return null;
   const start = Date.parse(fields._start);
-  const elapsed = Math.min(until, Date.parse(fields._end)) - start;
-  const startBefore = slot === "1d" ? dayBefore(board, start) : start - DAY_MS;
-  const before = between(board.series[ALL], name, startBefore, startBefore + elapsed);
+  const until = Math.min(Date.parse(board.status.complete_until ?? ""), Date.parse(fields._end));
+  if (Number.isNaN(start + until)) return null;
+  const [from, to] = slot === "1d" ? yesterday(board, start, until) : [start - DAY_MS, until - DAY_MS];
+  const before = isCountedFrom(board, from) ? between(board.series[ALL], name, from, to) : null;
   if (before === null) return null;
   const isRelative = name !== "roi";
-  if (isRelative && before === 0) return null;
+  // A loss has no part that is better or worse.
+  if (isRelative && before <= 0) return null;
   const change = isRelative ? now.value / before - 1 : now.value - before;
   // What would be shown as 0 % is no change.
   const direction = Math.abs(change) < 0.005 ? 0 : Math.sign(change);
   return { before, change, isRelative, direction, verdict: verdict(name, direction), day: slot === "1d" };
 }
 
-function dayBefore(board, start) {
+function yesterday(board, start, until) {
+  const zone = board.time_zone;
   const previous = board.numbers[numbersKey("period", "1d@previous")];
-  // A day may have 23 or 25 hours.
-  return previous ? Date.parse(previous._start) : start - DAY_MS;
+  return [
+    previous ? Date.parse(previous._start) : dayBefore(zone, start),
+    Math.min(dayBefore(zone, until), start),
+  ];
+}
+
+// A day may have 23 or 25 hours. Of a time that came twice the first is meant, and for one that was
+// left out the one as long after the change, as is usual with clocks.
+function dayBefore(zone, at) {
+  const wanted = at + aheadMs(zone, at) - DAY_MS;
+  const first = wanted - aheadMs(zone, at - 2 * DAY_MS);
+  const second = wanted - aheadMs(zone, first);
+  return aheadMs(zone, second) === aheadMs(zone, first) ? second : first;
+}
+
+/**
+ * Tell whether the series says all that happened from an instant on; an hour without facts has no row.
+ *
+ * It does if the hour is among those that are kept and counting had begun. That shows by facts of
+ * that hour or before: in the series, or in the lifetime without being in the series. Where all that
+ * was ever counted came later, nobody knows whether it was quiet before or not counted yet.
+ */
+function isCountedFrom(board, at) {
+  const series = board.series[ALL] ?? [];
+  const [oldest] = lastHours(series, KEPT_HOURS, Date.parse(board.status.now));
+  if (!series.length || !(at >= oldest.start)) return false;
+  if (series[0][START] <= at) return true;
+  const ever = board.numbers[numbersKey("period", "lifetime")];
+  const kept = sumsOf(series.map((hour) => [hour, 1]));
+  return COUNTED.some((name) => Number(ever?.[name] ?? 0) > kept[name]);
 }
 
 function verdict(name, direction) {

@@ -437,7 +437,7 @@ async def test_change_against_yesterday_takes_the_running_hour_pro_rata(site: Si
             const hour = 3600e3, midnight = Date.parse('2026-03-04T00:00:00Z'), day = 24 * hour;
             const board = {
               kpis: { cpl: { unit: 'amount' } },
-              status: { complete_until: '2026-03-04T01:30:00Z' },
+              time_zone: 'UTC', status: { complete_until: '2026-03-04T01:30:00Z', now: '2026-03-04T01:30:00Z' },
               numbers: {
                 'period|1d|_all|_all': { _start: '2026-03-04T00:00:00+00:00', _end: '2026-03-05T00:00:00+00:00',
                                          leads: '30', cost: '450', cpl: '15', _undefined: '{}' },

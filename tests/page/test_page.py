@@ -1,9 +1,10 @@
 """The live page in a real Chromium, on a Redis that the tests write themselves."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import pytest
 import pytest_asyncio
@@ -13,6 +14,7 @@ from kpis.facts import OVERALL, Scope
 from streams import audience
 from streams.board import MOST_CHANNELS, connect
 from streams.embedded import EmbeddedRedis
+from streams.publishers import SHOWN_HOURS
 from streams.publishers.redis_hashes import connect as connect_worker
 from tests.contracts.test_redis_hashes import Worker
 from tests.integration.running import until
@@ -175,3 +177,105 @@ async def test_page_says_how_many_channels_it_leaves_out(
             return not await note.count() or not await note.is_visible()
 
         await until(is_gone, "a page with all channels")
+
+
+# ------------------------------------------------------------------------- zones and hours
+
+
+PARIS: Final = ZoneInfo("Europe/Paris")
+COMPARE: Final = """([board, name]) => import('/page/numbers.js')
+  .then(({ comparison }) => comparison(board, 'period', '1d', name)?.before ?? null)"""
+
+
+def a_board(
+    now: str, hours: Mapping[datetime, float], name: str = "leads", *, today: int = 9, ever: int = 0
+) -> dict[str, Any]:
+    """Return a board in Paris whose series says a fact by hours.
+
+    Args:
+        now: The time in Paris.
+        hours: What happened in each hour in which anything did.
+        name: Of the fact.
+        today: What is said of it today.
+        ever: What is said of it in all time, the hours included.
+    """
+    at = datetime.fromisoformat(now).replace(tzinfo=PARIS)
+    midnight = at.replace(hour=0, minute=0)
+    places = {"leads": 4, "revenue_net": 7}
+    series = [[hour.timestamp() * 1000, *7 * [0]] for hour in hours]
+    for row, value in zip(series, hours.values(), strict=True):
+        row[places[name]] = value
+    return {
+        "kpis": {},
+        "time_zone": PARIS.key,
+        "status": {"complete_until": at.isoformat(), "now": at.isoformat()},
+        "numbers": {
+            "period|1d|_all|_all": {
+                "_start": midnight.isoformat(),
+                "_end": (midnight + timedelta(days=1)).isoformat(),
+                name: str(today),
+            },
+            "period|lifetime|_all|_all": {name: str(ever)},
+        },
+        "series": {"_all": series},
+    }
+
+
+def hours_until(now: str) -> list[datetime]:
+    """Return the beginnings of the hours that a series can hold at a time in Paris, in UTC."""
+    at = datetime.fromisoformat(now).replace(minute=0, tzinfo=PARIS).astimezone(UTC)
+    return [at - HOUR * back for back in reversed(range(SHOWN_HOURS))]
+
+
+@pytest.mark.parametrize(
+    ("now", "hours"),
+    [
+        # A day of 25 hours, and the one after it.
+        ("2026-10-25T12:00", 12),
+        ("2026-10-25T23:30", 23.5),
+        ("2026-10-26T01:30", 1.5),
+        ("2026-10-26T12:00", 13),
+        ("2026-10-26T23:59", 24 + 59 / 60),
+        # A day of 23 hours, and the one after it.
+        ("2026-03-29T12:00", 12),
+        ("2026-03-29T23:30", 23.5),
+        ("2026-03-30T12:00", 11),
+    ],
+)
+async def test_today_is_compared_with_yesterday_up_to_the_same_time_of_the_clock(
+    browser: Browser, now: str, hours: float
+) -> None:
+    async with serve(settings_for("")) as site, visit(browser, site.url) as watched:
+        board = a_board(now, dict.fromkeys(hours_until(now), 1), ever=SHOWN_HOURS)
+
+        before = await watched.page.evaluate(COMPARE, [board, "leads"])
+
+        assert before == pytest.approx(hours)
+
+
+async def test_nothing_is_a_part_of_a_loss(browser: Browser) -> None:
+    async with serve(settings_for("")) as site, visit(browser, site.url) as watched:
+        now = "2026-06-10T12:00"
+        hours = dict.fromkeys(hours_until(now), -10.0)
+        board = a_board(now, hours, "revenue_net", today=60)
+
+        assert await watched.page.evaluate(COMPARE, [board, "revenue_net"]) is None
+
+
+async def test_hours_without_facts_are_compared_if_counting_had_begun(browser: Browser) -> None:
+    async with serve(settings_for("")) as site, visit(browser, site.url) as watched:
+        now = "2026-06-10T23:30"
+        by_day = [at for at in hours_until(now) if 7 <= at.astimezone(PARIS).hour < 21]
+        hours = dict.fromkeys(by_day, 1.0)
+        assert len(by_day) == 28
+
+        async def before(board: dict[str, Any]) -> object:
+            return await watched.page.evaluate(COMPARE, [board, "leads"])
+
+        assert await before(a_board(now, hours, ever=1_000)) == 14
+        # All that was ever counted came after yesterday had begun.
+        assert await before(a_board(now, hours, ever=28)) is None
+        # What a series holds does not reach back to the day before a day long ago.
+        late = a_board(now, hours, ever=1_000)
+        late["status"]["now"] = "2026-06-11T02:00+02:00"
+        assert await before(late) is None
