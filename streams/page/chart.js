@@ -94,7 +94,7 @@ function summary({ t, f }, costs, cpls) {
 }
 
 function options(view, width, onIndex) {
-  const { f, board } = view;
+  const { f } = view;
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   const probe = (name) => resolved(colour(name));
@@ -104,7 +104,7 @@ function options(view, width, onIndex) {
   return {
     width,
     height: HEIGHT,
-    tzDate: (seconds) => tzDate(new Date(seconds * 1000), board.time_zone),
+    tzDate: (seconds) => tzDate(new Date(seconds * 1000), f.timeZone),
     legend: { show: false },
     cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
     padding: [12, 4, 0, 4],

@@ -1,5 +1,7 @@
 // How numbers, times and spans are written in a language, a currency and a zone.
 
+import { knownZone } from "./zones.js";
+
 const LONG = 100_000;
 
 /** Return the functions that write values; made anew when language, currency or zone change. */
@@ -14,8 +16,9 @@ export function formats(language, currency, zone) {
     number({ style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }));
   const rough = [0, 1].map((digits) =>
     number({ style: "percent", maximumFractionDigits: digits }));
+  const timeZone = knownZone(zone);
   const moment = (options) => {
-    const format = timeFormat(locale, zone, options);
+    const format = new Intl.DateTimeFormat(locale, { hourCycle: "h23", timeZone, ...options });
     return (ms) => (Number.isFinite(ms) ? format.format(ms) : "—");
   };
   const unit = (name) => number({ style: "unit", unit: name, unitDisplay: "narrow" });
@@ -30,6 +33,7 @@ export function formats(language, currency, zone) {
   };
   return {
     locale,
+    timeZone,
     amount,
     wholeAmount: (value) => whole.format(value),
     share,
@@ -69,15 +73,5 @@ function moneyFormat(number, currency, digits) {
   } catch {
     const plain = number(options);
     return { format: (value) => `${plain.format(value)} ${currency}` };
-  }
-}
-
-function timeFormat(locale, zone, options) {
-  const all = { hourCycle: "h23", ...options };
-  try {
-    return new Intl.DateTimeFormat(locale, { ...all, timeZone: zone });
-  } catch {
-    // A zone that this browser does not know; the header names the one that is meant.
-    return new Intl.DateTimeFormat(locale, { ...all, timeZone: "UTC" });
   }
 }

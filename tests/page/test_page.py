@@ -1,5 +1,6 @@
 """The live page in a real Chromium, on a Redis that the tests write themselves."""
 
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route
 
 from kpis.facts import OVERALL, Scope
 from streams import audience
@@ -180,6 +181,26 @@ async def test_page_says_how_many_channels_it_leaves_out(
 
 
 # ------------------------------------------------------------------------- zones and hours
+
+
+async def test_zone_that_the_browser_does_not_know_is_shown_in_utc(browser: Browser) -> None:
+    async with serve(settings_for("")) as site, visit(browser, site.url) as watched:
+        now = datetime.fromisoformat((await site.board())["status"]["now"])
+        running = int(now.replace(minute=0, second=0, microsecond=0).timestamp()) * 1000
+        board = {
+            **await site.board(),
+            "time_zone": "Mars/Olympus_Mons",
+            "series": {"_all": [[running - 3_600_000, 9, 9, 9.0, 9, 0, 0, 0]]},
+        }
+
+        async def tell(route: Route) -> None:
+            body = f"retry: 3600000\n\nid: 1\nevent: board\ndata: {json.dumps(board)}\n\n"
+            await route.fulfill(content_type="text/event-stream", body=body)
+
+        await watched.page.route("**/live", tell)
+        await watched.page.reload()
+        await until(watched.page.locator("#chart canvas").is_visible, "the chart")
+        assert watched.faults == []
 
 
 PARIS: Final = ZoneInfo("Europe/Paris")
