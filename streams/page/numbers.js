@@ -10,6 +10,7 @@ const KEPT_HOURS = 50;
 
 const START = 0;
 export const HOURLY = {
+  __proto__: null,
   impressions: (hour) => hour[1],
   clicks: (hour) => hour[2],
   cost: (hour) => hour[3],
@@ -21,6 +22,7 @@ export const HOURLY = {
 
 // Over sums of hours; NaN or Infinity without denominator.
 const RATIOS = {
+  __proto__: null,
   cpl: (sum) => sum.cost / sum.leads,
   cac: (sum) => sum.cost / sum.new_customers,
   roi: (sum) => (sum.revenue_net - sum.cost) / sum.cost,
@@ -35,6 +37,7 @@ const NEITHER = new Set(["cost", "impressions", "clicks"]);
 const AMOUNT_FACTS = new Set(["cost", "revenue_net", "revenue_gross", "refunds"]);
 // KPIs that are incomplete exactly if the fact is.
 const TELLTALES = {
+  __proto__: null,
   cost: ["cpl", "cpl_gross", "cpc", "cpm"],
   revenue_net: ["revenue_per_lead", "average_revenue_per_sale"],
 };
@@ -97,10 +100,14 @@ export function figure(board, key, name) {
   };
 }
 
+/** Return what a JSON says; its objects inherit nothing, as a channel may be called `constructor`. */
+export const parsed = (text) => JSON.parse(text, (_, value) =>
+  typeof value === "object" && value !== null && !Array.isArray(value) ? Object.assign(Object.create(null), value) : value);
+
 function json(text, otherwise) {
   if (!text) return otherwise;
   try {
-    return JSON.parse(text);
+    return parsed(text);
   } catch {
     return otherwise;
   }

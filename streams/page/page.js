@@ -4,7 +4,7 @@ import { channels } from "./channels.js";
 import { chart } from "./chart.js";
 import { element, setAttributes, setText } from "./elements.js";
 import { formats } from "./formats.js";
-import { merge, numbersKey, figure } from "./numbers.js";
+import { figure, merge, numbersKey, parsed } from "./numbers.js";
 import { alerts, byId, explanation, funnel, header, marks, notice, quality, tiles } from "./sections.js";
 import { translator } from "./texts.js";
 
@@ -161,7 +161,7 @@ function follow(pauseMs = FIRST_PAUSE_MS) {
   events = new EventSource("live");
   let nextPauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
   events.addEventListener("board", ({ data }) => {
-    const told = JSON.parse(data);
+    const told = parsed(data);
     // A page that was open while LeadPulse was updated is of the old one.
     if (board && board.software !== told.software) location.reload();
     board = told;
@@ -169,7 +169,7 @@ function follow(pauseMs = FIRST_PAUSE_MS) {
     hear();
   });
   events.addEventListener("change", ({ data }) => {
-    if (board) merge(board, JSON.parse(data));
+    if (board) merge(board, parsed(data));
     hear();
   });
   events.addEventListener("ping", () => {

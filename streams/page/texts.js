@@ -1,6 +1,7 @@
 // Every text of the page in each language; a test holds the keys of the languages against each other.
 
 const en = {
+  __proto__: null,
   skip: "Skip to the numbers",
   tagline: "Lead generation, live",
   language: "Language",
@@ -168,6 +169,7 @@ const en = {
 };
 
 const fr = {
+  __proto__: null,
   skip: "Aller aux chiffres",
   tagline: "Génération de leads, en direct",
   language: "Langue",

@@ -15,14 +15,14 @@ from kpis.facts import OVERALL, Scope
 from streams import audience
 from streams.board import MOST_CHANNELS, connect
 from streams.embedded import EmbeddedRedis
-from streams.publishers import SHOWN_HOURS
+from streams.publishers import SHOWN_HOURS, Hour
 from streams.publishers.redis_hashes import connect as connect_worker
 from tests.contracts.test_redis_hashes import Worker
 from tests.integration.running import until
 from tests.page.browser import Watched, chromium, visit
 from tests.parts.install import MissingPartError
 from tests.streams.pages import Site, serve, settings_for, show
-from tests.streams.publishers.views import alert_view, view
+from tests.streams.publishers.views import NOON, alert_view, version, view
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -154,6 +154,30 @@ async def test_nothing_is_read_aloud_because_time_passes(
 
 
 # ------------------------------------------------------------------------- channels
+
+
+async def test_channels_may_be_called_as_what_every_object_has(
+    browser: Browser, redis: EmbeddedRedis
+) -> None:
+    url = await emptied(redis)
+    odd = [Scope(name, None) for name in ("constructor", "__proto__", "valueof")]
+    await show(connect_worker(url), *(view({"1d": PAID}, scope) for scope in (OVERALL, *odd)))
+    async with opened(browser, url) as open_page:
+        rows = open_page.page.locator("tr.channel")
+        await until(rows.first.is_visible, "the channels")
+        names = [await row.get_attribute("data-scope") for row in await rows.all()]
+        assert sorted(map(str, names)) == ["__proto__|_all", "constructor|_all", "valueof|_all"]
+        hours = {NOON: Hour(NOON, 10, 3, 0, 2, 0, 0, 0)}
+        news = [view({"1d": PAID}, scope, at=version(11)) for scope in odd[:2]]
+        await show(connect_worker(url), *(one._replace(hours=hours) for one in news))
+
+        lines = open_page.page.locator("tr.channel svg.spark:not([hidden])")
+
+        async def has_both() -> bool:
+            return await lines.count() == 2
+
+        await until(has_both, "the hours of two channels")
+        assert open_page.watched.faults == []
 
 
 @pytest.mark.parametrize(
