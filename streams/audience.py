@@ -1,6 +1,7 @@
 """Who watches the live page: one reading of the board serves all of them, each change encoded once."""
 
 import asyncio
+import gzip
 import logging
 import zlib
 from collections import deque
@@ -41,6 +42,23 @@ class Event:
         """The same, compressed; once for all who ask."""
         compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW_DEFLATE)
         return compressor.compress(self.text) + compressor.flush(zlib.Z_FULL_FLUSH)
+
+
+class Document:
+    """A board as JSON, plain and packed; each is made once for all who ask."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    @cached_property
+    def body(self) -> bytes:
+        """The JSON."""
+        return _encode(self._board)
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The same, as a gzip file."""
+        return gzip.compress(self.body, _LEVEL, mtime=0)
 
 
 def event(number: int, name: str, content: Board | Change) -> Event:
@@ -114,6 +132,7 @@ class Audience:
         self._viewers: set[Viewer] = set()
         self._number = 0
         self._board: Board | None = None
+        self._document: Document | None = None
         self._read_at = 0.0
         self._entrance: Event | None = None
         self._reading = asyncio.Lock()
@@ -128,14 +147,14 @@ class Audience:
         """Whether the board is read again and again."""
         return self._task is not None
 
-    async def board(self) -> Board:
+    async def document(self) -> Document:
         """Return the board, at most a second old."""
         async with self._reading:
             age = self._clock.monotonic_seconds() - self._read_at
-            if self._board is None or age >= READ_SECONDS:
+            if self._document is None or age >= READ_SECONDS:
                 await self._look()
-            assert self._board is not None  # noqa: S101 - it was just read
-            return self._board
+            assert self._document is not None  # noqa: S101 - it was just made
+            return self._document
 
     def join(self, viewer: Viewer) -> bool:
         """Let somebody watch; False if there is no room."""
@@ -194,6 +213,7 @@ class Audience:
     async def _look(self) -> None:
         before, after = self._board, await self._reader.read()
         self._board, self._read_at = after, self._clock.monotonic_seconds()
+        self._document = Document(after)
         self._entrance = None
         self._number += 1
         known = [viewer for viewer in self._viewers if viewer.has_board]

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-import msgspec
 from aiohttp import web
 
 from streams.audience import GREETING, GZIP_HEAD, MOST_VIEWERS, Audience, Event, Viewer
@@ -51,7 +50,6 @@ _COMPRESSED: Final = (".css", ".html", ".js", ".mjs", ".json", ".svg", ".txt")
 _WORTHWHILE: Final = 0.9
 _LOCAL_NAMES: Final = frozenset({"", "localhost"})
 
-_encode = msgspec.json.Encoder().encode
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -153,12 +151,13 @@ class LivePage:
         headers["Content-Encoding"] = "gzip"
         return web.Response(body=found.packed, headers=headers)
 
-    async def _board(self, _: web.Request) -> web.StreamResponse:
-        board = await self.audience.board()
+    async def _board(self, request: web.Request) -> web.StreamResponse:
+        document = await self.audience.document()
         headers = {**SECURITY, "Cache-Control": "no-store", "Content-Type": "application/json"}
-        response = web.Response(body=_encode(board), headers=headers)
-        response.enable_compression(strategy=0)
-        return response
+        if not _takes_gzip(request):
+            return web.Response(body=document.body, headers=headers)
+        headers["Content-Encoding"] = "gzip"
+        return web.Response(body=document.packed, headers=headers)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         viewer = Viewer(lambda: _is_gone(request), lambda: _cut(request))

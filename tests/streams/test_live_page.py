@@ -6,6 +6,7 @@ import socket
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,9 @@ from redis.asyncio import Redis
 
 from kpis.facts import OVERALL
 from streams import audience
-from streams.audience import GREETING, GZIP_HEAD, MOST_WAITING, PING, Event, Viewer
-from streams.board import connect
+from streams.audience import GREETING, GZIP_HEAD, MOST_WAITING, PING, Audience, Event, Viewer
+from streams.board import BoardReader, connect
+from streams.clock import ManualClock
 from streams.embedded import EmbeddedRedis
 from streams.live_page import FOLDER, SECURITY, host_of, is_local, page_files
 from streams.publishers import ScopeView
@@ -23,7 +25,7 @@ from streams.publishers.redis_hashes import connect as connect_worker
 from streams.settings import Settings
 from tests.parts.redis_server import RedisServer
 from tests.streams.pages import Site, serve, settings_for, show
-from tests.streams.publishers.views import version, view
+from tests.streams.publishers.views import NOON_MS, version, view
 
 DAY = "period|1d|_all|_all"
 
@@ -223,6 +225,20 @@ async def test_the_board_is_that_of_redis_and_may_not_be_stored(place: Place) ->
     assert board["status"]["redis"] == "ok"
 
 
+async def test_a_board_is_encoded_once_for_all_who_ask_within_a_second() -> None:
+    clock = ManualClock(NOON_MS)
+    crowd = Audience(BoardReader(settings_for(""), clock, None), clock)
+    first = await crowd.document()
+    clock.advance(timedelta(milliseconds=900))
+    again = await crowd.document()
+    clock.advance(timedelta(milliseconds=100))
+    later = await crowd.document()
+
+    assert again.packed is first.packed
+    assert gzip.decompress(first.packed) == first.body
+    assert later.body != first.body
+
+
 async def test_a_page_without_redis_says_so(site: Site) -> None:
     board = await site.board()
 
@@ -395,6 +411,8 @@ async def test_silence_is_broken_by_pings(
         await stream.next()
         while await stream.line() != b"event: ping\n":
             pass
+        # An event without data would not be told to the page.
+        assert (await stream.line(), await stream.line()) == (b"data: {}\n", b"\n")
 
 
 def test_packed_events_can_follow_each_other_in_any_stream() -> None:
