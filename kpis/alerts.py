@@ -35,7 +35,8 @@ _WIDEST_GAP_MINUTES: Final = 3
 _JUDGED_EACH_MINUTES: Final = 15
 """How often a firing standing notes that it is still judged: to write each minute would be dear."""
 _LONGEST_MINUTES: Final = DAY_MINUTES + HOUR_MINUTES
-"""A window reaches back at most so far: what resolved before need not be remembered."""
+"""A rolling window reaches back at most so far, as it begins with an hour: what resolved before need
+not be remembered."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -141,17 +142,34 @@ class Alert(Struct, frozen=True, kw_only=True):
     number: int
 
 
-def step(standing: Standing, finding: Finding, now_ms: int) -> tuple[Standing, Alert | None]:
+def step(
+    standing: Standing, finding: Finding, now_ms: int, waited_minutes: int = 0
+) -> tuple[Standing, Alert | None]:
     """Return where a rule and scope stand after a finding, and what to tell; None: nothing.
 
     The same standing comes back, not only an equal one, while there is nothing to remember. A minute
     that was taken in changes nothing the second time.
+
+    Args:
+        standing: Where they stood before.
+        finding: What was found.
+        now_ms: The machine's time.
+        waited_minutes: How long the scope waited for its turn behind others: that is no gap between
+            two evaluations.
     """
     if finding.minute <= standing.evaluated_minute:
         return standing, None
+    gap_minutes = finding.minute - waited_minutes - standing.evaluated_minute
+    is_running = gap_minutes <= _WIDEST_GAP_MINUTES
     if standing.is_firing:
-        return _firing(standing, finding, now_ms)
-    return _quiet(standing, finding, now_ms)
+        return _firing(standing, finding, now_ms, is_running=is_running)
+    return _quiet(standing, finding, now_ms, is_running=is_running)
+
+
+def is_past(standing: Standing, cooldown_minutes: int, now_ms: int) -> bool:
+    """Tell whether an incident ended so long ago that nothing depends on it any more."""
+    remembered_minutes = max(cooldown_minutes, _LONGEST_MINUTES)
+    return now_ms - standing.resolved_ms >= remembered_minutes * MINUTE_MS
 
 
 def gone(
@@ -175,23 +193,27 @@ def alert_id(rule: str, scope: Scope, since_ms: int, state: str, number: int) ->
 # ----------------------------------------------------------------------------- phases
 
 
-def _quiet(standing: Standing, finding: Finding, now_ms: int) -> tuple[Standing, Alert | None]:
+def _quiet(
+    standing: Standing, finding: Finding, now_ms: int, *, is_running: bool
+) -> tuple[Standing, Alert | None]:
     rule = finding.rule
     rested_ms = now_ms - standing.resolved_ms
     if finding.condition != FIRES or rested_ms < rule.cooldown_minutes * MINUTE_MS:
-        is_past = rested_ms >= max(rule.cooldown_minutes, _LONGEST_MINUTES) * MINUTE_MS
-        return QUIET if is_past else _without_streak(standing), None
-    following = _with_streak(standing, finding, now_ms)
+        is_forgotten = is_past(standing, rule.cooldown_minutes, now_ms)
+        return QUIET if is_forgotten else _without_streak(standing), None
+    following = _with_streak(standing, finding, now_ms, is_running=is_running)
     if following.streak < max(rule.evaluations, finding.evaluations):
         return following, None
     begun = Standing(is_firing=True, evaluated_minute=finding.minute, since_ms=following.streak_ms)
     return _tell(begun, finding, FIRED, now_ms)
 
 
-def _firing(standing: Standing, finding: Finding, now_ms: int) -> tuple[Standing, Alert | None]:
+def _firing(
+    standing: Standing, finding: Finding, now_ms: int, *, is_running: bool
+) -> tuple[Standing, Alert | None]:
     rule, minute = finding.rule, finding.minute
     if finding.condition == WELL:
-        following = _with_streak(standing, finding, now_ms)
+        following = _with_streak(standing, finding, now_ms, is_running=is_running)
         if following.streak < rule.evaluations:
             return following, None
         return _tell(following, finding, RESOLVED, now_ms)
@@ -207,10 +229,11 @@ def _firing(standing: Standing, finding: Finding, now_ms: int) -> tuple[Standing
     return standing, None
 
 
-def _with_streak(standing: Standing, finding: Finding, now_ms: int) -> Standing:
+def _with_streak(
+    standing: Standing, finding: Finding, now_ms: int, *, is_running: bool
+) -> Standing:
     """Count one more evaluation running; after a gap the first."""
-    gap = finding.minute - standing.evaluated_minute
-    is_running = standing.streak > 0 and gap <= _WIDEST_GAP_MINUTES
+    is_running = is_running and standing.streak > 0
     return msgspec.structs.replace(
         standing,
         streak=standing.streak + 1 if is_running else 1,

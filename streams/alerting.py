@@ -13,7 +13,7 @@ import msgspec
 
 from kpis.alert_records import AlertValue, alert_record, alert_value
 from kpis.alert_rules import Rule
-from kpis.alerts import QUIET, UPDATED, Alert, Finding, Standing, gone, step
+from kpis.alerts import QUIET, UPDATED, Alert, Finding, Standing, gone, is_past, step
 from kpis.calendar import MINUTE_MS
 from kpis.decomposition import CampaignTold
 from kpis.detector import Detector
@@ -101,7 +101,7 @@ class Alerting:
         self._standings: dict[Scope, dict[str, Standing]] = {}
         self._values: dict[tuple[Scope, str], bytes | None] = {}
         self._queue: deque[Scope] = deque()
-        self._queued: set[Scope] = set()
+        self._queued: dict[Scope, int] = {}
         self._ticked_minute = 0
         self._candidates: list[Scope] = []
         self._has_evaluated = False
@@ -176,10 +176,10 @@ class Alerting:
             return
         if not self._rules and not self._standings:
             return
-        scopes = {*self._watched(), *self._standings} - self._queued
+        scopes = {*self._watched(), *self._standings} - self._queued.keys()
         # Campaigns first: they explain what is found about the others.
         self._queue.extend(sorted(scopes, key=_is_wide))
-        self._queued |= scopes
+        self._queued |= dict.fromkeys(scopes, minute)
 
     def flush(self, outbox: Outbox, newest_minute: int) -> None:
         """Look at scopes for a while, and write what is to be told of them."""
@@ -188,13 +188,13 @@ class Alerting:
         campaigns: list[Scope] = []
         while self._queue:
             scope = self._queue.popleft()
-            self._queued.discard(scope)
+            waited = self._ticked_minute - self._queued.pop(scope)
             if _is_wide(scope):
                 self._tell_campaigns(outbox, campaigns, newest_minute)
                 campaigns = []
             else:
                 campaigns.append(scope)
-            self._evaluate(scope, outbox)
+            self._evaluate(scope, waited, outbox)
             if self._clock.monotonic_seconds() >= end:
                 break
         self._take_candidates(campaigns)
@@ -237,20 +237,22 @@ class Alerting:
 
     # ------------------------------------------------------------------------- one scope
 
-    def _evaluate(self, scope: Scope, outbox: Outbox) -> None:
+    def _evaluate(self, scope: Scope, waited_minutes: int, outbox: Outbox) -> None:
         standings = self._standings.get(scope, {})
         for finding in self._detector.evaluate(scope, self._ticked_minute, standings):
-            self._step(finding, outbox)
+            self._step(finding, waited_minutes, outbox)
         for rule, standing in list(standings.items()):
-            if standing.is_firing and not self._is_watched(rule, scope):
+            # One that has resolved is shown for a while yet.
+            is_over = not standing.is_firing and standing.resolved_ms
+            if not (is_over or self._is_watched(rule, scope)):
                 now_ms = self._clock.now_ms()
                 after, alert = gone(standing, rule, scope, self._ticked_minute, now_ms)
                 self._take(rule, scope, after, alert, outbox)
 
-    def _step(self, finding: Finding, outbox: Outbox) -> None:
+    def _step(self, finding: Finding, waited_minutes: int, outbox: Outbox) -> None:
         rule, scope = finding.rule.name, finding.scope
         before = self._standings.get(scope, {}).get(rule, QUIET)
-        after, alert = step(before, finding, self._clock.now_ms())
+        after, alert = step(before, finding, self._clock.now_ms(), waited_minutes)
         if after is not before or alert is not None:
             self._take(rule, scope, after, alert, outbox)
 
@@ -329,8 +331,9 @@ class Alerting:
         for scope, rule in list(self._resolved_by(now_ms - LATELY_MS)):
             standing = self._standings[scope][rule]
             known = self._rules.get(rule)
-            cooldown_ms = known.cooldown_minutes * MINUTE_MS if known is not None else 0
-            if not standing.streak and standing.resolved_ms <= now_ms - cooldown_ms:
+            cooldown_minutes = 0 if known is None else known.cooldown_minutes
+            is_quiet = not standing.streak or not self._is_watched(rule, scope)
+            if is_quiet and is_past(standing, cooldown_minutes, now_ms):
                 self._forget(scope, rule)
             elif self._value(scope, rule) is not None:
                 self._show(scope, rule, None)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpis.alert_rules import Rule
-from kpis.alerts import QUIET, Alert, Condition, Evidence, Finding, Standing, gone, step
+from kpis.alerts import QUIET, Alert, Condition, Evidence, Finding, Standing, gone, is_past, step
 from kpis.facts import Scope
 from kpis.spans import Window
 
@@ -136,6 +136,25 @@ def test_two_evaluations_running_fire_and_two_resolve() -> None:
 def test_after_a_gap_of_more_than_three_minutes_the_hold_begins_anew() -> None:
     assert run("FxxF") == "...f"
     assert run("FxxxF") == "....."
+
+
+def test_waiting_for_its_turn_is_no_gap() -> None:
+    for gap, waited, is_told in ((10, 7, True), (10, 6, False), (3, 0, True)):
+        standing, _ = step(QUIET, a_finding("fires", START), START * 60_000)
+        later = START + gap
+        _, alert = step(standing, a_finding("fires", later), later * 60_000, waited)
+        assert (alert is not None) is is_told, (gap, waited)
+
+
+def test_an_incident_is_remembered_for_25_hours_or_the_cooldown() -> None:
+    ended_ms = START * 60_000
+    standing = Standing(evaluated_minute=START, resolved_ms=ended_ms)
+    for cooldown_minutes, minutes in ((0, 25 * 60), (25 * 60, 25 * 60), (26 * 60, 26 * 60)):
+        for after, is_over in ((minutes - 1, False), (minutes, True)):
+            assert is_past(standing, cooldown_minutes, ended_ms + after * 60_000) is is_over
+    for minute, is_over in ((START + 25 * 60 - 1, False), (START + 25 * 60, True)):
+        following, _ = step(standing, a_finding("well", minute), minute * 60_000)
+        assert (following == QUIET) is is_over
 
 
 def test_after_a_resolve_the_cooldown_passes_and_then_the_hold() -> None:

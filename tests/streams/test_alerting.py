@@ -4,21 +4,36 @@ import json
 from datetime import timedelta
 from typing import Any, Final
 
+import msgspec
 import pytest
 
-from kpis.alert_rules import CPL_SPIKE, LEADS_STOPPED, Rule
+from kpis.alert_rules import CPL_SPIKE, LEADS_STOPPED, PACING_BEHIND, Rule
+from kpis.alerts import Standing
 from kpis.calendar import HOUR_MINUTES, MINUTE_MS
 from kpis.contributions import Contribution, Place
 from kpis.decomposition import CampaignTold
 from kpis.facts import OVERALL, PERIOD, Facts, Scope
 from kpis.money import MICROS
 from kpis.retention import Grain
-from streams.alerting import LATELY_MS, MOST_NOTICES
+from kpis.targets import Target
+from streams import alerting
+from streams.alerting import LATELY_MS, MOST_NOTICES, _row_key
 from streams.messages import CampaignsTold, decode_merge_item
 from streams.settings import Settings, load
 from tests.streams.merge_shard import BRAND, GOOGLE, META, NOON, SETTINGS, MergeShard
 
 SPIKE: Final = Rule(name=CPL_SPIKE, kind=CPL_SPIKE, windows=("last_1h",))
+OTHER_RULE: Final = Rule(name="other", kind=LEADS_STOPPED, channels=("seo",), levels=("channel",))
+PACE: Final = Rule(
+    name=PACING_BEHIND,
+    kind=PACING_BEHIND,
+    windows=("1mo",),
+    levels=("campaign",),
+    ratio=0.8,
+    resolve_ratio=0.9,
+    elapsed=0.0,
+    cooldown_minutes=5,
+)
 KEY: Final = "cpl_spike|google_ads|brand"
 WEEK_MINUTES: Final = 7 * 24 * HOUR_MINUTES
 WEBHOOK: Final = load(
@@ -206,6 +221,52 @@ def test_without_rules_nothing_is_looked_at() -> None:
     assert shard.alerts == []
 
 
+def test_a_target_fires_again_after_the_cooldown_though_its_month_has_not_ended() -> None:
+    shard = Watched(PACE)
+    shard.count({"leads_gross": 5})
+    month = shard.window("1mo")
+
+    def aim(leads: int) -> None:
+        ends = (month.start_minute or 0, month.end_minute or 0)
+        shard.aim(BRAND, Target("leads", "month", *ends, leads * MICROS))
+
+    key = "pacing_behind|google_ads|brand"
+    aim(10_000)
+    shard.minute(3)
+    assert shard.states(key) == ["fired"]
+    aim(1)
+    shard.minute(3)
+    assert shard.states(key) == ["fired", "resolved"]
+    aim(10_000)
+    shard.minute(3)
+    assert shard.states(key) == ["fired", "resolved"]
+
+    shard.minute(5)
+
+    assert shard.states(key) == ["fired", "resolved", "fired"]
+
+
+def test_a_round_that_takes_many_minutes_counts_its_evaluations_as_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = tuple(Scope("google_ads", f"c{number}") for number in range(12))
+    shard = Watched(scopes=(BRAND, *others))
+    shard.spike()
+    # So that each flush looks at one scope.
+    monkeypatch.setattr(alerting, "EVALUATION_SECONDS", -1.0)
+
+    for _ in range(25):
+        now_ms = shard.clock.now_ms()
+        shard.clock.advance(timedelta(milliseconds=MINUTE_MS - now_ms % MINUTE_MS))
+        shard.until_ms = shard.clock.now_ms()
+        shard.apply()
+        for _ in range(2):
+            shard.clock.advance(timedelta(seconds=1))
+            shard.commit()
+
+    assert shard.states() == ["fired"]
+
+
 # ----------------------------------------------------------------------------- once only
 
 
@@ -276,9 +337,13 @@ def test_what_fired_and_resolved_is_counted_by_rule() -> None:
 # ----------------------------------------------------------------------------- what ages
 
 
+def rows(shard: MergeShard) -> list[bytes]:
+    """Return the keys of the rows of alerts that are committed."""
+    return [key for key in shard.changelogs["leadpulse-windows-changelog"] if b"alert" in key]
+
+
 def test_a_resolved_alert_is_shown_for_a_day_and_leaves_no_row() -> None:
     shard = Watched()
-    rows = len(shard.changelogs["leadpulse-windows-changelog"])
     shard.spike()
     shard.minute(2)
     shard.recover()
@@ -291,21 +356,54 @@ def test_a_resolved_alert_is_shown_for_a_day_and_leaves_no_row() -> None:
     shard.minute()
 
     assert shard.shown_states() == [None] * 3
+    # A window of 24 hours that begins with an hour may still reach back before its end.
+    assert len(rows(shard)) == 3
+    shard.clock.advance(timedelta(hours=1))
+    shard.minute()
     shard.restart()
     shard.minute()
     assert shard.shown == {}
-    assert rows <= len(shard.changelogs["leadpulse-windows-changelog"])
-    assert not [
-        key for key in shard.changelogs["leadpulse-windows-changelog"] if b"cpl_spike" in key
-    ]
+    assert rows(shard) == []
 
 
-def test_an_alert_whose_rule_is_gone_resolves_after_the_restart() -> None:
+def test_a_rule_that_is_gone_leaves_no_row_of_what_did_not_fire() -> None:
+    shard = Watched(msgspec.structs.replace(SPIKE, evaluations=60))
+    shard.spike()
+    shard.minute(3)
+    assert len(rows(shard)) == 3
+
+    shard.rules = (OTHER_RULE,)
+    shard.restart()
+    shard.minute(2)
+
+    assert shard.alerts == []
+    assert rows(shard) == []
+
+
+def test_a_rule_that_is_gone_is_forgotten_though_it_was_about_to_fire_again() -> None:
+    shard = Watched(OTHER_RULE)
+    now_ms = shard.clock.now_ms()
+    standing = Standing(streak=1, streak_ms=now_ms, resolved_ms=now_ms)
+    row = msgspec.msgpack.encode((standing, None))
+    shard.tables["windows"].put(_row_key(BRAND, "gone"), row)
+    shard.commit()
+    shard.restart()
+    shard.minute()
+    assert len(rows(shard)) == 1
+
+    shard.clock.advance(timedelta(hours=25))
+    shard.minute()
+
+    assert rows(shard) == []
+
+
+@pytest.mark.parametrize("left", [(OTHER_RULE,), ()], ids=["another", "none"])
+def test_an_alert_whose_rule_is_gone_resolves_after_the_restart(left: tuple[Rule, ...]) -> None:
     shard = Watched()
     shard.spike()
     shard.minute(2)
 
-    shard.rules = (Rule(name="other", kind=LEADS_STOPPED, channels=("seo",), levels=("channel",)),)
+    shard.rules = left
     shard.restart()
     shard.minute(2)
 
@@ -373,18 +471,34 @@ def test_without_a_webhook_no_notices_are_kept_also_not_those_of_before() -> Non
     assert shard.notices == []
 
 
+def test_what_was_delivered_before_the_last_commit_is_noted_in_it() -> None:
+    shard = Watched(settings=WEBHOOK)
+    shard.spike()
+    shard.minute(2)
+    first = shard.notices[0]
+    shard.apply()
+    shard.commit()
+
+    shard.merge.delivered(first.id)
+    assert not shard.merge.is_due(), "it has just published"
+    shard.commit()
+
+    shard.restart()
+    shard.publish()
+    assert first.id not in [notice.id for notice in shard.notices]
+    assert len(shard.notices) == 2
+
+
 def test_only_so_many_notices_wait(caplog: pytest.LogCaptureFixture) -> None:
     shard = Watched(settings=WEBHOOK)
-    alerting = shard.merge._alerting
+    watching = shard.merge._alerting
     shard.spike()
     shard.minute(2)
     (first, second, third) = shard.notices
 
     for number in range(MOST_NOTICES - 1):
-        alerting._note(third._replace(id=f"n{number}"))
+        watching._note(third._replace(id=f"n{number}"))
     shard.minute()
-    shard.restart()
-    shard.publish()
 
     waiting = [notice.id for notice in shard.notices]
     assert len(waiting) == MOST_NOTICES
@@ -392,6 +506,9 @@ def test_only_so_many_notices_wait(caplog: pytest.LogCaptureFixture) -> None:
     assert second.id not in waiting
     assert third.id in waiting
     assert f"id={first.id}" in caplog.text
+    shard.restart()
+    shard.publish()
+    assert [notice.id for notice in shard.notices] == waiting
 
 
 # ----------------------------------------------------------------------------- campaigns of others
