@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 import msgspec
 from msgspec import Struct
 
+from kpis.evaluation import TARGET_FACTS
 from kpis.facts import Scope
 
 CPL_SPIKE: Final = "cpl_spike"
@@ -69,7 +70,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             kpis/verdicts.py.
         step: `conversion_drop` watches click_to_lead or the step between two stages, `lead.mql`.
         elapsed: `pacing_behind` waits for this share of the target's period.
-        kpis: `pacing_behind` watches targets of these KPIs and facts; empty: all but cost.
+        kpis: `pacing_behind` watches targets of these facts; empty: all but cost.
     """
 
     name: str
@@ -230,6 +231,10 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
 _ABOVE_ONE: Final = frozenset({CPL_SPIKE})
 """Kinds that fire above `ratio`; the others fire below it."""
 
+_STAGED: Final = "stage_entered"
+_PACED: Final = tuple(sorted(TARGET_FACTS - {_STAGED}))
+"""What has a pace, beside the stages. Source: contract, section 5, `pacing`."""
+
 
 def rules_of(tables: Mapping[str, object], where: str) -> tuple[Rule, ...]:
     """Return the rules that TOML tables by name describe, with the defaults that they leave alone.
@@ -263,11 +268,17 @@ def _rule_of(name: str, table: object, where: str) -> Rule:
     if not isinstance(kind, str) or kind not in DEFAULTS:
         expected = f"kind to be one of {', '.join(KINDS)}"
         _refuse(where, expected, kind, _nearest(str(kind), KINDS))
+    if name in DEFAULTS and kind != name:
+        _refuse(f"{where}.kind", f"{name}, or another name for the rule", kind)
     given = {key: _value(kind, key, value, where) for key, value in table.items()}
     given["name"] = name
     known = {field: getattr(DEFAULTS[kind], field) for field in Rule.__struct_fields__}
     rule = Rule(**(known | given))
     _check_ratios(rule, given, where)
+    if rule.kind == COST_MISSING and not rule.coverage:
+        _refuse(f"{where}.coverage", "a number above 0, or nothing is missing", rule.coverage)
+    if rule.elapsed >= 1:
+        _refuse(f"{where}.elapsed", "a number below 1, where the period is over", rule.elapsed)
     return _with_default_resolve(rule, given)
 
 
@@ -289,8 +300,10 @@ def _value(kind: str, key: str, value: object, where: str) -> object:
             return _texts(place, value, PERIODS if kind == PACING_BEHIND else WINDOWS)
         case "levels":
             return _texts(place, value, LEVELS)
-        case "channels" | "campaigns" | "kpis":
+        case "channels" | "campaigns":
             return _texts(place, value, None)
+        case "kpis":
+            return _paced(place, _texts(place, value, None))
         case "step":
             return _step(place, value)
         case "enabled" | "is_strict":
@@ -306,6 +319,15 @@ def _step(place: str, value: object) -> str:
     if value != CLICK_TO_LEAD and not (earlier and point and later):
         _refuse(place, expected, value)
     return value
+
+
+def _paced(place: str, kpis: tuple[str, ...]) -> tuple[str, ...]:
+    for kpi in kpis:
+        fact, _, stage = kpi.partition(".")
+        if kpi not in _PACED and not (fact == _STAGED and stage):
+            expected = f"of {', '.join(_PACED)} and {_STAGED}.<stage>, which have a pace"
+            _refuse(place, expected, kpi, _nearest(kpi, _PACED))
+    return kpis
 
 
 def _texts(place: str, value: object, known: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -339,8 +361,12 @@ def _check_ratios(rule: Rule, given: Mapping[str, object], where: str) -> None:
             _refuse(f"{where}.ratio", "a number from 1 on", rule.ratio)
         if "resolve_ratio" in given and rule.resolve_ratio > rule.ratio:
             _refuse(f"{where}.resolve_ratio", f"at most ratio ({rule.ratio:g})", rule.resolve_ratio)
-    elif "resolve_ratio" in given and rule.resolve_ratio < rule.ratio:
-        _refuse(f"{where}.resolve_ratio", f"at least ratio ({rule.ratio:g})", rule.resolve_ratio)
+    elif "ratio" in given and not 0 < rule.ratio < 1:
+        # Nothing is below 0, and half of all that is usual is below the usual.
+        _refuse(f"{where}.ratio", "a number above 0 and below 1", rule.ratio)
+    elif "resolve_ratio" in given and not rule.ratio <= rule.resolve_ratio <= 1:
+        expected = f"at least ratio ({rule.ratio:g}) and at most 1"
+        _refuse(f"{where}.resolve_ratio", expected, rule.resolve_ratio)
     if rule.resolve_p_value <= rule.p_value:
         _refuse(
             f"{where}.resolve_p_value", f"above p_value ({rule.p_value:g})", rule.resolve_p_value

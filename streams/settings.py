@@ -164,9 +164,10 @@ class Retention:
 
     # Rolling windows begin in the bucket before the one they reach back to: an hour ago, 7 and 28
     # days ago. Months are sums of days and final two days after their end, and the leads of a
-    # horizon are told apart by their days.
+    # horizon are told apart by their days. Alerts compare `last_24h`, which begins with an hour, with
+    # the same hours four weeks before.
     minute_hours: int = key(3, whole(2, 240, "hours"))
-    hour_days: int = key(36, whole(8, 400, "days"))
+    hour_days: int = key(36, whole(30, 400, "days"))
     day_days: int = key(400, whole(35, 36_600, "days"))
 
 
@@ -416,6 +417,12 @@ def _check_rule(rule: Rule, file: str, stages: tuple[str, ...]) -> None:
         if not re.fullmatch(CHANNEL, channel):
             where, expected = f"{file}: {rule.name}.channels", "channels of a-z, 0-9, _, -"
             raise SettingsError(where, expected, f"{channel!r:.80}")
+    for kpi in rule.kpis:
+        fact, dot, stage = kpi.partition(".")
+        if dot and stage not in stages:
+            where = f"{file}: {rule.name}.kpis"
+            expected = f"{fact} of a stage of the funnel ({', '.join(stages)})"
+            raise SettingsError(where, expected, f"{kpi!r:.80}", _nearest(stage, stages))
     # Source: contract, section 5, stage_conversion: neighbours from `lead` on.
     steps = pairwise(stages[stages.index("lead") :])
     known = (CLICK_TO_LEAD, *(f"{earlier}.{later}" for earlier, later in steps))

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from kpis.alert_rules import DEFAULT_RULES, KINDS, Rule, RuleError, rules_of
+from kpis.calendar import DAY_MINUTES, HOUR_MINUTES
+from kpis.detector import Detector
+from kpis.evaluation import TARGET_FACTS
 from kpis.facts import OVERALL, Scope
+from kpis.money import MICROS
+from kpis.targets import Target
+from tests.kpis.alert_worlds import World, minute
 
 
 def rules(text: str) -> dict[str, Rule]:
@@ -85,12 +91,53 @@ def test_a_ratio_takes_the_one_to_resolve_along() -> None:
         ('[conversion_drop]\nstep = "mql"', "two stages, lead.mql"),
         ('["a|b"]\nkind = "cpl_spike"', "a name of letters"),
         ("cpl_spike = 1", "expected a table, got 1"),
+        (
+            '[pacing_behind]\nkpis = ["revenu"]',
+            "pacing_behind.kpis: expected of cost, leads, .* got 'revenu'; did you mean revenue_net?",
+        ),
+        ('[pacing_behind]\nkpis = ["leads", "cpl"]', "which have a pace, got 'cpl'"),
+        (
+            '[pacing_behind]\nkpis = ["stage_entered"]',
+            "stage_entered.<stage>.* got 'stage_entered'",
+        ),
+        ('[pacing_behind]\nkpis = ["leads.mql"]', "got 'leads.mql'"),
+        (
+            "[conversion_drop]\nratio = 1.5",
+            "conversion_drop.ratio: expected a number above 0 and below 1, got 1.5",
+        ),
+        ("[spend_stopped]\nratio = 10", "spend_stopped.ratio: .* below 1, got 10"),
+        ("[pacing_behind]\nratio = 1", "pacing_behind.ratio: .* below 1, got 1"),
+        ("[spend_stopped]\nratio = 0", "spend_stopped.ratio: expected a number above 0"),
+        ("[pacing_behind]\nresolve_ratio = 2", "at least ratio .0.8. and at most 1, got 2"),
+        ("[cost_missing]\ncoverage = 0", "cost_missing.coverage: expected a number above 0"),
+        ("[pacing_behind]\nelapsed = 1", "pacing_behind.elapsed: expected a number below 1"),
+        (
+            '[cpl_spike]\nkind = "leads_stopped"',
+            "cpl_spike.kind: expected cpl_spike, or another name for the rule, got 'leads_stopped'",
+        ),
     ],
 )
 def test_what_a_rule_may_not_be_is_refused_with_where_and_what(text: str, message: str) -> None:
     with pytest.raises(RuleError, match=message) as refused:
         rules(text)
     assert str(refused.value).startswith("rules.toml: ")
+
+
+@pytest.mark.parametrize("kpi", [*(TARGET_FACTS - {"stage_entered"}), "stage_entered.mql"])
+def test_whatever_a_rule_on_pacing_may_watch_has_a_pace(kpi: str) -> None:
+    rule = rules(f'[pacing_behind]\nkpis = ["{kpi}"]\nwindows = ["1d"]\nelapsed = 0')[
+        "pacing_behind"
+    ]
+    assert rule.kpis == (kpi,)
+    world = World()
+    noon = minute("2026-06-30T12:00:00+02:00")
+    midnight = noon - 12 * HOUR_MINUTES
+    world.aim(OVERALL, Target(kpi, "day", midnight, midnight + DAY_MINUTES, 1000 * MICROS))
+    world.now = noon
+
+    (finding,) = Detector([rule], world.outlook(), world.spans).evaluate(OVERALL, noon)
+
+    assert (finding.condition, finding.evidence.kpi) == ("fires", kpi)
 
 
 @pytest.mark.parametrize("value", [None, [], {"a": 1}, float("nan"), -1, 10**9])

@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpis.alert_rules import DEFAULT_RULES, KINDS, keys_of
+from kpis.alert_rules import DEFAULT_RULES, KINDS, WINDOWS, keys_of
+from kpis.baselines import WEEKS, hours_of, same_hours
+from kpis.calendar import Calendar
 from kpis.fields import CHANNELS
+from kpis.retention import Buckets, Grain
 from streams.settings import Settings, SettingsError, load
 
 SASL = {
@@ -302,8 +305,8 @@ def test_wrong_variable_is_named_with_what_was_expected_and_what_came(
             "retention.minute_hours (leadpulse.toml): expected a whole number of hours from 2 to 240, got 1",
         ),
         (
-            "[retention]\nhour_days = 7",
-            "retention.hour_days (leadpulse.toml): expected a whole number of days from 8 to 400, got 7",
+            "[retention]\nhour_days = 29",
+            "retention.hour_days (leadpulse.toml): expected a whole number of days from 30 to 400, got 29",
         ),
         (
             "[retention]\nday_days = 60\n[cohort]\nhorizon_days = 60",
@@ -426,12 +429,30 @@ def test_examples_of_rules_of_ones_own_are_accepted() -> None:
                 "mql.sql, sql.customer, got 'lead.mqll'; did you mean lead.mql?"
             ),
         ),
+        (
+            '[pacing_behind]\nkpis = ["leads", "stage_entered.mqll"]',
+            (
+                "alerts.toml: pacing_behind.kpis: expected stage_entered of a stage of the funnel "
+                "(visitor, lead, mql, sql, customer), got 'stage_entered.mqll'; did you mean mql?"
+            ),
+        ),
         ("[cpl_spike]\nratio = yes", "alerts.toml: expected TOML, got Invalid value (at line 2"),
         ("ratio = 1", "alerts.toml: ratio: expected a table, got 1"),
     ],
 )
 def test_wrong_rule_is_named_with_file_table_and_key(toml: str, line: str) -> None:
     assert line in rules_error(toml)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Paris", "Australia/Lord_Howe"])
+def test_hours_that_alerts_compare_with_are_kept_at_the_shortest_retention(zone: str) -> None:
+    settings = load({"LEADPULSE_RETENTION_HOUR_DAYS": "30", "LEADPULSE_TIME_ZONE": zone})
+    buckets = Buckets(Calendar(settings.time_zone), settings.retention_rule())
+    calendar, first = buckets.calendar, 29_500_000
+    # A year, at every minute of the hour.
+    for minute in range(first, first + 366 * 1440, 61):
+        head, _ = same_hours(calendar, hours_of(calendar, WINDOWS[-1], minute), WEEKS)
+        assert buckets.is_kept(Grain.HOUR, head.start, minute)
 
 
 def test_rules_file_that_is_not_there_is_named_with_its_setting() -> None:
