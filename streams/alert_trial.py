@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kpis.alert_records import alert_value
-from kpis.alert_rules import Rule
+from kpis.alert_rules import PACING_BEHIND, Rule
 from kpis.alerts import FIRED, QUIET, RESOLVED, Alert, Standing, step
 from kpis.calendar import HOUR_MINUTES, MINUTE_MS, Calendar, minute_text
 from kpis.detector import Detector
@@ -151,20 +151,21 @@ def _looks_at(rule: Rule) -> str:
 
 
 def _scopes(trial: Trial, past: Past) -> list[Scope]:
-    """Return what the rule looks at, of what there are numbers about.
+    """Return what the rule looks at, of what there are numbers or targets about.
 
     Raises:
         Problem: if there is nothing to look at.
     """
+    counted = {subject.scope for subject in past.history.subjects()}
     known = sorted(
-        (subject.scope for subject in past.history.subjects()),
+        counted.union(scope for scope, targets in past.outlook.targets.items() if targets),
         key=lambda scope: (scope.channel or "", scope.campaign_id or ""),
     )
     if trial.scope is not None:
         if trial.scope not in known:
             asked = scope_text(trial.scope)
             todo = nearest(asked, map(scope_text, known))
-            raise Problem(_SCOPE, "one that there are numbers of", asked, todo)
+            raise Problem(_SCOPE, "one that there are numbers or targets of", asked, todo)
         return [trial.scope]
     return [scope for scope in known if trial.rule.concerns(scope)]
 
@@ -223,7 +224,7 @@ class _Reading:
         if result.newest_minute is None:
             raise Problem(_INPUTS, "events", "none", "is anything sent to them?")
         past = past_of(result, self._buckets, self._settings, deleted)
-        self._refuse_emptiness(past.history)
+        self._refuse_emptiness(past)
         return past
 
     async def _read(self, consumer: Any) -> int:
@@ -257,8 +258,11 @@ class _Reading:
                 places += [TopicPartition(state.spec.name, p) for p in range(state.partitions)]
         return places
 
-    def _refuse_emptiness(self, history: History) -> None:
-        trial, zone = self._trial, self._settings.time_zone
+    def _refuse_emptiness(self, past: Past) -> None:
+        trial, zone, history = self._trial, self._settings.time_zone, past.history
+        if trial.rule.kind == PACING_BEHIND and any(past.outlook.targets.values()):
+            # That nothing happened is what there may be to find.
+            return
         subjects = history.subjects()
         if any(
             len(history.busy_minutes(one, trial.start_minute, trial.end_minute)) for one in subjects

@@ -1,6 +1,7 @@
 """A rule tried on a story: it fires and resolves when the plain formula says, and not on what came later."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -8,17 +9,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kpis.alert_rules import DEFAULTS, Rule
-from kpis.alerts import Finding, Standing
+from kpis.alert_rules import CPL_SPIKE, DEFAULTS, Rule
+from kpis.alerts import FIRES, Finding, Standing
 from kpis.calendar import MINUTE_MS, Calendar
 from kpis.detector import Detector
 from kpis.facts import OVERALL, Scope
+from kpis.money import MICROS
 from kpis.retention import Buckets
+from kpis.targets import Target, Targets
 from streams.alert_trial import (
     Asked,
     Incident,
     Past,
     Trial,
+    _Reading,
+    _scopes,
     fold_of,
     lines_of,
     past_of,
@@ -26,6 +31,7 @@ from streams.alert_trial import (
     trial_of,
     walk,
 )
+from streams.clock import ManualClock
 from streams.problems import Problem
 from streams.settings import Settings, load
 from streams.wording import ENGLISH, FRENCH, Wording
@@ -124,9 +130,16 @@ def findings(of: Past, minute: int) -> list[list[Finding]]:
     return [detector.evaluate(scope, minute, firing) for scope in (CAMPAIGN, CHANNEL, OVERALL)]
 
 
-@pytest.mark.parametrize("after", [-700, -1, 0, 7, 61, 200, 359, 480, 500, 731, 1400])
+@pytest.mark.parametrize(
+    ("after", "fires"),
+    [
+        *((after, False) for after in (-700, -1, 0, 7, 61, 200)),
+        *((after, True) for after in (359, 480, 500)),
+        *((after, False) for after in (731, 1400)),
+    ],
+)
 def test_any_minute_is_judged_by_what_had_happened_and_nothing_else(
-    story: Past, after: int
+    story: Past, after: int, *, fires: bool
 ) -> None:
     minute = STORY.broken_minute + after
     story.history.minute = minute
@@ -139,7 +152,10 @@ def test_any_minute_is_judged_by_what_had_happened_and_nothing_else(
         assert [one for one in now if one.rule.name in known] == [
             one for one in before if one.rule.name in known
         ]
-    assert any(findings(story, minute)), "something is found"
+    spikes = [
+        one for found in findings(story, minute) for one in found if one.rule.name == CPL_SPIKE
+    ]
+    assert [one.condition == FIRES for one in spikes] == [fires] * 3, "the break, and only that"
 
 
 # ----------------------------------------------------------------------------- what is asked
@@ -163,6 +179,49 @@ def test_rule_that_is_switched_off_can_be_tried(tmp_path: Path) -> None:
     settings = load({"LEADPULSE_ALERTS_RULES": str(file), "LEADPULSE_CONFIG": ""})
     tried = trial_of(settings, Asked("cpl_spike", "2026-03-18"), NOW)
     assert (tried.rule.enabled, tried.rule.ratio) == (True, 3.0)
+
+
+AIMED = Scope("google_ads", "never-seen")
+
+
+def aimed(of: Past, scope: Scope) -> Past:
+    """Return the same past with a target of leads for the days of the break."""
+    day = Calendar(PARIS).day_start(STORY.broken_minute)
+    targets = Targets()
+    for number in range(2):
+        start = day + number * 24 * HOUR
+        target = Target("leads", "day", start, start + 24 * HOUR, 1000 * MICROS)
+        targets.put((str(number),), target)
+    return of._replace(outlook=replace(of.outlook, targets={scope: targets}))
+
+
+PACE = msgspec.structs.replace(DEFAULTS["pacing_behind"], windows=("1d",))
+
+
+def test_scope_with_nothing_but_a_target_is_looked_at(story: Past) -> None:
+    past = aimed(story, AIMED)
+    scopes = _scopes(trial(PACE), past)
+    assert len(scopes) == len(set(scopes))
+    assert AIMED in scopes
+    assert CAMPAIGN in scopes
+    assert _scopes(trial(PACE)._replace(scope=AIMED), past) == [AIMED]
+
+    (incident, *_) = incidents(past, trial(PACE), AIMED)
+    assert incident.alert.finding.scope == AIMED
+
+
+def test_scope_with_neither_numbers_nor_a_target_is_refused(story: Past) -> None:
+    with pytest.raises(Problem, match=r"expected one that there are numbers or targets of"):
+        _scopes(trial(PACE)._replace(scope=AIMED), story)
+
+
+def test_time_in_which_nothing_happened_is_refused_but_for_targets(story: Past) -> None:
+    later = END + 24 * HOUR
+    quiet = trial(PACE, later, later + HOUR)
+    clock = ManualClock((later + HOUR) * MINUTE_MS)
+    _Reading(SETTINGS, quiet, clock)._refuse_emptiness(aimed(story, AIMED))
+    with pytest.raises(Problem, match=r"expected something that happened from"):
+        _Reading(SETTINGS, quiet, clock)._refuse_emptiness(story)
 
 
 def test_unknown_scope_of_a_channel_rule_is_refused() -> None:
