@@ -108,7 +108,7 @@ def revised_records(records: Records, key: bytes, **changes: Any) -> Records:
 
 
 @given(any_records(max_size=8))
-@examples(25)
+@examples(10)
 def test_a_ledger_without_mistakes_is_exact(records: list[Record]) -> None:
     until_ms = CHANGES[PARIS][1] + 20 * DAY_MS
     expected = expected_from(fold_of(records, PARIS, Retention(), until_ms))
