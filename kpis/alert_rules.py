@@ -361,16 +361,28 @@ def _check_ratios(rule: Rule, given: Mapping[str, object], where: str) -> None:
             _refuse(f"{where}.ratio", "a number from 1 on", rule.ratio)
         if "resolve_ratio" in given and rule.resolve_ratio > rule.ratio:
             _refuse(f"{where}.resolve_ratio", f"at most ratio ({rule.ratio:g})", rule.resolve_ratio)
-    elif "ratio" in given and not 0 < rule.ratio < 1:
-        # Nothing is below 0, and half of all that is usual is below the usual.
-        _refuse(f"{where}.ratio", "a number above 0 and below 1", rule.ratio)
-    elif "resolve_ratio" in given and not rule.ratio <= rule.resolve_ratio <= 1:
-        expected = f"at least ratio ({rule.ratio:g}) and at most 1"
-        _refuse(f"{where}.resolve_ratio", expected, rule.resolve_ratio)
+    else:
+        _check_lower_ratios(rule, given, where)
     if rule.resolve_p_value <= rule.p_value:
         _refuse(
             f"{where}.resolve_p_value", f"above p_value ({rule.p_value:g})", rule.resolve_p_value
         )
+
+
+def _check_lower_ratios(rule: Rule, given: Mapping[str, object], where: str) -> None:
+    # Half of all that is usual is below the usual; of a target more than all may be asked.
+    is_of_usual = rule.kind != PACING_BEHIND
+    if "ratio" in given:
+        if rule.ratio <= 0:
+            _refuse(f"{where}.ratio", "a number above 0", rule.ratio)
+        if is_of_usual and rule.ratio >= 1:
+            _refuse(f"{where}.ratio", "a number below 1", rule.ratio)
+    if "resolve_ratio" in given:
+        if rule.resolve_ratio < rule.ratio:
+            expected = f"at least ratio ({rule.ratio:g})"
+            _refuse(f"{where}.resolve_ratio", expected, rule.resolve_ratio)
+        if is_of_usual and rule.resolve_ratio > 1:
+            _refuse(f"{where}.resolve_ratio", "at most 1", rule.resolve_ratio)
 
 
 def _with_default_resolve(rule: Rule, given: Mapping[str, object]) -> Rule:

@@ -64,6 +64,12 @@ def test_a_ratio_takes_the_one_to_resolve_along() -> None:
     assert rules("[spend_stopped]\nratio = 0.6")["spend_stopped"].resolve_ratio == 0.6
 
 
+def test_a_target_may_be_one_to_be_passed() -> None:
+    rule = rules("[pacing_behind]\nratio = 1.1\nresolve_ratio = 1.2")["pacing_behind"]
+    assert (rule.ratio, rule.resolve_ratio) == (1.1, 1.2)
+    assert rules("[pacing_behind]\nratio = 1000")["pacing_behind"].resolve_ratio == 1000
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -103,12 +109,17 @@ def test_a_ratio_takes_the_one_to_resolve_along() -> None:
         ('[pacing_behind]\nkpis = ["leads.mql"]', "got 'leads.mql'"),
         (
             "[conversion_drop]\nratio = 1.5",
-            "conversion_drop.ratio: expected a number above 0 and below 1, got 1.5",
+            "conversion_drop.ratio: expected a number below 1, got 1.5",
         ),
         ("[spend_stopped]\nratio = 10", "spend_stopped.ratio: .* below 1, got 10"),
-        ("[pacing_behind]\nratio = 1", "pacing_behind.ratio: .* below 1, got 1"),
+        ("[conversion_drop]\nratio = 1", "conversion_drop.ratio: .* below 1, got 1"),
+        ("[pacing_behind]\nratio = 0", "pacing_behind.ratio: expected a number above 0, got 0"),
         ("[spend_stopped]\nratio = 0", "spend_stopped.ratio: expected a number above 0"),
-        ("[pacing_behind]\nresolve_ratio = 2", "at least ratio .0.8. and at most 1, got 2"),
+        (
+            "[spend_stopped]\nresolve_ratio = 2",
+            "spend_stopped.resolve_ratio: expected at most 1, got 2",
+        ),
+        ("[pacing_behind]\nresolve_ratio = 0.5", "at least ratio .0.8., got 0.5"),
         ("[cost_missing]\ncoverage = 0", "cost_missing.coverage: expected a number above 0"),
         ("[pacing_behind]\nelapsed = 1", "pacing_behind.elapsed: expected a number below 1"),
         (
