@@ -397,7 +397,11 @@ def test_a_rule_that_is_gone_is_forgotten_though_it_was_about_to_fire_again() ->
     assert rows(shard) == []
 
 
-@pytest.mark.parametrize("left", [(OTHER_RULE,), ()], ids=["another", "none"])
+@pytest.mark.parametrize(
+    "left",
+    [(OTHER_RULE,), (msgspec.structs.replace(SPIKE, enabled=False),)],
+    ids=["another", "switched off"],
+)
 def test_an_alert_whose_rule_is_gone_resolves_after_the_restart(left: tuple[Rule, ...]) -> None:
     shard = Watched()
     shard.spike()
