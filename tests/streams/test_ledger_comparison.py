@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from kpis.calendar import MINUTE_MS
 from kpis.facts import COHORT, PERIOD, Subject
@@ -13,7 +13,6 @@ from kpis.spans import Window
 from kpis.windows import record
 from streams.comparison import Comparison, Expected
 from streams.ledger_comparison import MARGIN_MS, Ledger, compare_ledger
-from tests.examples import examples
 from tests.kpis.streams_of_records import (
     CHANGES,
     DAY_MS,
@@ -108,7 +107,8 @@ def revised_records(records: Records, key: bytes, **changes: Any) -> Records:
 
 
 @given(any_records(max_size=8))
-@examples(10)
+# A cost of some days makes thousands of windows.
+@settings(max_examples=10)
 def test_a_ledger_without_mistakes_is_exact(records: list[Record]) -> None:
     until_ms = CHANGES[PARIS][1] + 20 * DAY_MS
     expected = expected_from(fold_of(records, PARIS, Retention(), until_ms))

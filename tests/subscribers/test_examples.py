@@ -69,6 +69,8 @@ async def example(deployment: Deployment, *command: str) -> AsyncIterator[Runnin
         cwd=EXAMPLES,
         env={**os.environ, **deployment.environment},
         stdout=asyncio.subprocess.PIPE,
+        # What a shell starts in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield Running(process)
