@@ -230,7 +230,7 @@ def by_day(calendar: Calendar, run: Run) -> Iterator[Run]:
     """Yield the parts of a run that lie in one local day each."""
     start = run.start
     while start < run.end:
-        end = min(run.end, calendar.day_end(start))
+        end = min(run.end, calendar.day_end(calendar.day_start(start)))
         yield Run(start, end)
         start = end
 

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpis.baselines import Baselines, days_before, hours_of, same_hours
+from kpis.baselines import (
+    LAST_DAYS,
+    SAME_HOURS,
+    Baselines,
+    days_before,
+    hours_of,
+    runs_of,
+    same_hours,
+)
 from kpis.calendar import Calendar
 from kpis.facts import Scope
 from kpis.sight import Sight
@@ -61,6 +69,17 @@ def test_the_hour_that_the_clock_left_out_is_the_next_one_and_of_two_it_is_the_f
     head, tail = same_hours(PARIS, after_autumn, 1)
     assert tail.start == minute("2026-10-25T02:00:00+02:00")
     assert tail.end == minute("2026-10-25T02:00:00+01:00")
+
+
+@given(st.sampled_from(ZONES), MINUTES)
+def test_a_baseline_is_looked_up_day_by_day(zone: str, at: int) -> None:
+    calendar = CALENDARS[zone]
+    days = runs_of(calendar, LAST_DAYS, "last_24h", at)
+    assert 6 <= len(days) <= 8
+    for one, following in pairwise(days):
+        assert one.end == following.start == calendar.day_start(following.start)
+    for kind in ("last_1h", "last_24h"):
+        assert 4 <= len(runs_of(calendar, SAME_HOURS, kind, at)) <= 8
 
 
 def test_only_the_same_hours_of_four_weeks_are_summed() -> None:
