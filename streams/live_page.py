@@ -94,7 +94,8 @@ class LivePage:
         client = connect(settings.redis.url) if settings.redis.is_on else None
         self.audience = Audience(BoardReader(settings, clock, client), clock, most_viewers)
         self._files = page_files()
-        self._only_local = is_local(settings.metrics.host)
+        self._hosts = frozenset(settings.metrics.hosts)
+        self._is_guarded = bool(self._hosts) or is_local(settings.metrics.host)
 
     def routes(self) -> list[web.RouteDef]:
         """Return what to add to an HTTP server."""
@@ -119,17 +120,22 @@ class LivePage:
     # ------------------------------------------------------------------------- answers
 
     async def _guarded(self, handler: Handler, request: web.Request) -> web.StreamResponse:
-        """Answer unless the request came by a name that cannot be meant for this machine.
+        """Answer unless the request came by a name that is not meant for this machine.
 
         A page elsewhere may let its own name point here, and read as if it were ours.
         """
-        if self._only_local and not is_local(host_of(request.host)):
+        if self._is_guarded and not self._is_meant(host_of(request.host)):
             text = (
-                f"host: expected localhost or an address of this machine, got {request.host:.80};"
-                " set LEADPULSE_METRICS to another address than a local one to be asked by name\n"
+                f"host: expected localhost or a name of metrics.hosts, got {request.host:.80};"
+                " add it to LEADPULSE_METRICS_HOSTS to be asked by it\n"
             )
             return web.Response(text=text, status=421, headers=SECURITY)
         return await handler(request)
+
+    def _is_meant(self, host: str) -> bool:
+        # Nobody can let an address point elsewhere, so one that is listened at is as good as a name.
+        is_address = bool(self._hosts) and _is_address(host)
+        return is_local(host) or host.rstrip(".").lower() in self._hosts or is_address
 
     async def _named_file(self, request: web.Request) -> web.StreamResponse:
         return await self._file(request, request.match_info["name"])
@@ -216,6 +222,14 @@ def is_local(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _takes_gzip(request: web.Request) -> bool:

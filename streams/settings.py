@@ -116,10 +116,14 @@ class Redis:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Where Prometheus reads; port 0 takes a free one."""
+    """Where Prometheus reads and the page is; port 0 takes a free one.
+
+    `hosts`: the names by which the page may be asked, beside local ones; empty: any.
+    """
 
     host: str = key("127.0.0.1", text(r"[A-Za-z0-9.:_-]{1,253}", "a host name or address"))
     port: int = key(9464, whole(0, 65535))
+    hosts: tuple[str, ...] = key((), names(r"[a-z0-9.-]{1,253}", "distinct names in lower case"))
 
 
 @dataclass(frozen=True, slots=True)

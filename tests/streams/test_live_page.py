@@ -185,7 +185,29 @@ async def test_a_local_page_is_not_served_under_the_name_of_a_stranger(
     for path in ("/", "/board"):
         answer = await site.get(path, Host=host, Accept_Encoding="identity")
         assert answer.status == status
-        assert (b"LEADPULSE_METRICS" in answer.body) == (status != 200)
+        assert (b"LEADPULSE_METRICS_HOSTS" in answer.body) == (status != 200)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:9464", 200),
+        ("leadpulse.example.com", 200),
+        ("LeadPulse.example.com.:443", 200),
+        ("192.0.2.7:9464", 200),
+        ("[2001:db8::7]:9464", 200),
+        ("attacker.example", 421),
+        ("leadpulse.example.com.attacker.example", 421),
+    ],
+)
+async def test_a_page_with_names_is_served_under_no_other(host: str, status: int) -> None:
+    names = {
+        "LEADPULSE_METRICS": "0.0.0.0:9464",
+        "LEADPULSE_METRICS_HOSTS": "leadpulse.example.com",
+    }
+    async with serve(settings_for("", **names)) as site:
+        assert (await site.get("/board", Host=host)).status == status
+        assert (await site.get("/metrics", Host=host)).status == 200
 
 
 async def test_a_page_for_a_network_is_served_under_any_name() -> None:
