@@ -348,7 +348,8 @@ def lines_of(
     """Yield what was tried, and each incident in two lines."""
     zone = str(past.outlook.calendar.zone)
     times = [wording.time(m * MINUTE_MS) for m in (trial.start_minute, trial.end_minute)]
-    yield Text(wording.say("tried", trial.rule.name, *times, zone, wording.number(scopes)))
+    tried = wording.say("tried", trial.rule.name, *times, zone)
+    yield Text(f"{tried}, {wording.count('scope', scopes)}")
     yield Text(wording.count("fired", len(incidents)), style="bold")
     for incident in sorted(incidents, key=lambda one: one.alert.at_ms):
         yield Text()

@@ -35,10 +35,9 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "day": ("d", "j"),
     "hour": ("h", "h"),
     "minute": ("min", "min"),
-    "tried": (
-        "{}, {} to {} ({}), {} scopes",
-        "{}, du {} au {} ({}), {} périmètres",
-    ),
+    "tried": ("{}, {} to {} ({})", "{}, du {} au {} ({})"),
+    "one_scope": ("1 scope", "1 périmètre"),
+    "more_scope": ("{} scopes", "{} périmètres"),
     "one_fired": ("would have fired once", "aurait alerté une fois"),
     "more_fired": ("would have fired {} times", "aurait alerté {} fois"),
     "no_fired": ("would not have fired", "n'aurait pas alerté"),

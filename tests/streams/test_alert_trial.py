@@ -103,7 +103,7 @@ def test_incident_that_goes_on_has_no_end(story: Past) -> None:
 
     wording = Wording(ENGLISH, PARIS)
     lines = [str(line) for line in lines_of(tried, story, 1, [incident], wording)]
-    assert lines[0] == ("cpl_spike, 2026-03-17 20:00 to 2026-03-18 16:00 (Europe/Paris), 1 scopes")
+    assert lines[0] == ("cpl_spike, 2026-03-17 20:00 to 2026-03-18 16:00 (Europe/Paris), 1 scope")
     assert lines[1] == "would have fired once"
     assert lines[3].startswith("2026-03-18 ")
     assert lines[3].endswith("  google_ads/brand-search  last_6h  still firing at the end")
