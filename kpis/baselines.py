@@ -190,15 +190,25 @@ class Baselines:
         total: Facts = {}
         channels: dict[str, Facts] = {}
         for run in runs:
-            facts = sums.facts(subject, run.window)
-            if not is_covered(self._outlook, subject, run.window, facts, least_coverage):
+            if not self._is_covered(subject, run, least_coverage):
                 continue
-            add(total, _asked(facts))
+            add(total, _asked(sums.facts(subject, run.window)))
             if scope == OVERALL:
                 for channel in sums.channels(PERIOD):
                     own = sums.facts(Subject(PERIOD, Scope(channel, None)), run.window)
                     add(channels.setdefault(channel, {}), _asked(own))
         return Usual(source, total, channels)
+
+    def _is_covered(self, subject: Subject, run: Run, least_coverage: float) -> bool:
+        """Tell whether cost is known of the day that a run lies in.
+
+        Not of its hours: who advertises by day has leads in the evening that cost nothing more.
+        """
+        calendar = self._outlook.calendar
+        start = calendar.day_start(run.start)
+        day = Window("1d", start, calendar.day_end(start))
+        facts = self._outlook.sums.facts(subject, day)
+        return is_covered(self._outlook, subject, day, facts, least_coverage)
 
     def _find_weeks(self, scope: Scope, kind: str, minute: int) -> Iterator[Week]:
         calendar, sums = self._outlook.calendar, self._outlook.sums

@@ -102,6 +102,22 @@ def test_a_week_without_its_cost_is_left_out_with_its_leads() -> None:
     assert found.same_hours(GOOGLE, "last_1h", NOON, 0.0).leads == 12
 
 
+def test_leads_of_hours_without_spend_count_on_days_with_cost() -> None:
+    world = World()
+    first = minute("2026-05-30T00:00:00+02:00")
+    for day in range(31):
+        for hour in range(8, 24):
+            cost = 50 if hour < 20 else None
+            world.add(GOOGLE, first + day * 1440 + hour * 60, cost=cost, leads=4)
+    evening = minute("2026-06-29T20:30:00+02:00")
+    found = Baselines(world.outlook())
+    week = found.same_hours(GOOGLE, "last_24h", evening, 0.9)
+    # From 20 h to 21 h of the next day: 17 hours with leads, 12 with cost.
+    assert (week.leads, week.cost) == (4 * 17 * 4, 4 * 12 * 50 * 10**6)
+    days = found.last_days(GOOGLE, evening, 0.9)
+    assert (days.leads, days.cost) == (7 * 16 * 4, 7 * 12 * 50 * 10**6)
+
+
 def test_what_is_expected_is_by_the_minutes_that_a_clock_change_left() -> None:
     # Ten leads an hour, day and night.
     world = World()
