@@ -16,6 +16,8 @@ const FIRST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 30_000;
 // PING_SECONDS of streams/audience.py is 15: two were missed.
 const SILENCE_MS = 40_000;
+// The first board of a connection may be long, and the line slow.
+const FIRST_SILENCE_MS = 120_000;
 
 const root = document.documentElement;
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -24,6 +26,7 @@ let link = "connecting";
 let events = null;
 let retry = 0;
 let heardAt = 0;
+let silenceMs = FIRST_SILENCE_MS;
 // How far the server's clock is ahead of ours.
 let aheadMs = 0;
 let isDue = false;
@@ -159,8 +162,13 @@ function follow(pauseMs = FIRST_PAUSE_MS) {
   clearTimeout(retry);
   heardAt = Date.now();
   events = new EventSource("live");
+  silenceMs = FIRST_SILENCE_MS;
   let nextPauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+  events.addEventListener("open", () => {
+    heardAt = Date.now();
+  });
   events.addEventListener("board", ({ data }) => {
+    silenceMs = SILENCE_MS;
     const told = parsed(data);
     // A page that was open while LeadPulse was updated is of the old one.
     if (board && board.software !== told.software) location.reload();
@@ -176,6 +184,7 @@ function follow(pauseMs = FIRST_PAUSE_MS) {
     heardAt = Date.now();
   });
   events.addEventListener("error", () => {
+    silenceMs = FIRST_SILENCE_MS;
     lose();
     if (events.readyState !== EventSource.CLOSED) return;
     retry = setTimeout(() => follow(nextPauseMs), pauseMs);
@@ -184,7 +193,7 @@ function follow(pauseMs = FIRST_PAUSE_MS) {
 
 /** Follow anew after a silence: a connection that died says nothing, nor does one of before a sleep. */
 function followIfSilent() {
-  if (Date.now() - heardAt < SILENCE_MS) return;
+  if (Date.now() - heardAt < silenceMs) return;
   lose();
   follow();
 }
