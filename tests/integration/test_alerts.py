@@ -70,7 +70,7 @@ async def test_rule_on_past_hours_says_when_it_would_have_fired(
     assert told[-1].startswith("With hindsight: ")
 
     assert refusal(deployment, *asked, "--scope", "google_ads/brand-serch") == (
-        "--scope: expected one that there are numbers of, got google_ads/brand-serch; "
+        "--scope: expected one that there are numbers or targets of, got google_ads/brand-serch; "
         "did you mean google_ads/brand-search?"
     )
     later = ("test", "cpl_spike", "--from", "2026-03-20", "--to", "2026-03-21")

@@ -492,8 +492,10 @@ async def test_stopping_waits_for_no_pause_and_keeps_what_is_undelivered(
 
 
 async def test_stopping_begins_no_further_post(receiver: Receiver) -> None:
+    may_answer = asyncio.Event()
+
     async def slow(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(0.2)
+        await may_answer.wait()
         return web.Response()
 
     receiver.answers = [slow] * AT_ONCE
@@ -502,7 +504,11 @@ async def test_stopping_begins_no_further_post(receiver: Receiver) -> None:
     for number in range(2 * AT_ONCE):
         sender.webhook.offer(notice(number, key=f"key-{number}"))
     await until(lambda: receiver.open == AT_ONCE, "as many as may be")
-    await sender.webhook.stop()
+    stopping = asyncio.create_task(sender.webhook.stop())
+    # It has told the others to begin none before it waits.
+    await asyncio.sleep(0)
+    may_answer.set()
+    await stopping
 
     assert len(receiver.got) == AT_ONCE
     assert {one for _, one in sender.delivered} == {got.id for got in receiver.got}
