@@ -368,7 +368,8 @@ def test_demo_on_a_desktop_opens_the_live_page_once_there_are_numbers(
         board = json.load(answer)
     assert board["status"]["redis"] == "ok"
     assert int(board["numbers"]["period|last_1h|_all|_all"]["impressions"]) > 0
-    assert board["series"]["_all"][-1][1] > 0
+    # The running hour may not be reached yet.
+    assert any(impressions > 0 for _, impressions, *_ in board["series"]["_all"])
     demo.process.send_signal(signal.SIGINT)
     with suppress(OSError):
         # The other end is closed when it has ended.
