@@ -1,7 +1,7 @@
 """Compares what was published with what the input comes to, number by number, in both directions."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
@@ -28,11 +28,12 @@ _Output = TypeVar("_Output")
 
 
 class Difference(NamedTuple):
-    """One thing that is not as it has to be."""
+    """One thing that is not as it has to be; `record` is what it is a part of."""
 
     where: str
     expected: str
     got: str
+    record: str
 
     def __str__(self) -> str:
         """Return the one line that is shown."""
@@ -162,9 +163,9 @@ class Comparison:
         self.differences: list[Difference] = []
         self.values = 0
 
-    def add(self, where: str, expected: str, got: str) -> None:
-        """Note a difference."""
-        self.differences.append(Difference(where, expected, got))
+    def add(self, where: str, expected: str, got: str, record: str = "") -> None:
+        """Note a difference, of the record called `record` or of one that is all there is at `where`."""
+        self.differences.append(Difference(where, expected, got, record or where))
 
     def numbers(self, where: str, expected: Wanted | None, got: Numbers | None) -> None:
         """Compare two sets of numbers, either of which may not be there."""
@@ -178,14 +179,26 @@ class Comparison:
             self.values += 1
             fact, found = wanted.facts.get(name), got.facts.get(name)
             if fact != found:
-                self.add(f"{where} {name}", _fact_text(name, fact), _fact_text(name, found))
+                texts = _fact_text(name, fact), _fact_text(name, found)
+                self.add(f"{where} {name}", *texts, where)
         for name in {**wanted.kpis, **got.kpis}:
             self.values += 1
             kpi, shown = wanted.kpis.get(name), got.kpis.get(name)
             if kpi is not None and shown is not None and name in expected.unsure_partial:
                 kpi = kpi._replace(is_partial=shown.is_partial)
             if kpi != shown and name not in expected.unsure:
-                self.add(f"{where} {name}", _kpi_text(kpi), _kpi_text(shown))
+                self.add(f"{where} {name}", _kpi_text(kpi), _kpi_text(shown), where)
+
+
+def wrong_in_all(comparisons: Sequence[Comparison]) -> Comparison:
+    """Return what the first says of the records that are exact in none of several comparisons."""
+    first = comparisons[0]
+    records = [{one.record for one in each.differences} for each in comparisons]
+    wrong = set.intersection(*records)
+    found = Comparison()
+    found.values = first.values
+    found.differences = [one for one in first.differences if one.record in wrong]
+    return found
 
 
 def readable(

@@ -28,6 +28,7 @@ from streams.comparison import (
     compare_records,
     compare_rejects,
     parsed,
+    wrong_in_all,
 )
 from streams.ledger_comparison import Ledger, compare_ledger
 from streams.problems import Problem
@@ -45,9 +46,6 @@ BILLS_SETTLE_SECONDS: Final = 120.0
 """With bills for a time to come the numbers move each minute: some of them may have to pass."""
 
 _PAUSE_SECONDS: Final = 0.5
-_WITHIN_MS: Final = range(15_000, 40_000)
-"""How far into a minute everything is complete when all shards, some seconds apart, are within it."""
-
 _SCOPES_PER_PIPELINE: Final = 100
 
 
@@ -172,8 +170,6 @@ class Verifier:
             if not found.differences or left_seconds <= 0:
                 return found
             await asyncio.sleep(min(_PAUSE_SECONDS, left_seconds))
-            if self._fold.has_running_bills:
-                await self._wait_within_a_minute(deadline)
 
     def _seconds_to_settle(self) -> float:
         if self._settle_seconds is not None:
@@ -181,25 +177,21 @@ class Verifier:
         return BILLS_SETTLE_SECONDS if self._fold.has_running_bills else SETTLE_SECONDS
 
     async def _compare(self) -> Comparison:
-        """Compare once, with bills for a time to come booked as far as they may be."""
+        """Compare once; each record with bills for a time to come booked as far as it may have them."""
         await self._outputs.read(self._clock)
         minute = self._clock.now_ms() // MINUTE_MS
         hashes = await self._hashes()
         until = (self._outputs.complete_until_ms or 0) // MINUTE_MS
         found = self._compare_with(self._expected(until), minute, hashes)
         if found.differences and self._fold.has_running_bills:
-            # Who books goes ahead of who says how far everything has got.
-            ahead = self._compare_with(self._expected(until + 1), minute, hashes)
-            found = min(found, ahead, key=lambda one: len(one.differences))
+            # Who books goes ahead of who says how far everything has got, and each shard publishes by
+            # itself: at the turn of a minute some records have the next one, some not yet.
+            others = [
+                self._compare_with(self._expected(each), minute, hashes)
+                for each in (until + 1, until - 1)
+            ]
+            found = wrong_in_all([found, *others])
         return found
-
-    async def _wait_within_a_minute(self, deadline: float) -> None:
-        """Return when all shards have booked the same minutes of bills, at the latest at `deadline`."""
-        while (self._outputs.complete_until_ms or 0) % MINUTE_MS not in _WITHIN_MS:
-            if self._clock.monotonic_seconds() >= deadline:
-                return
-            await asyncio.sleep(_PAUSE_SECONDS)
-            await self._outputs.read(self._clock)
 
     def _expected(self, booked_minute: int) -> Expected:
         expected = self._known.get(booked_minute)
@@ -207,8 +199,8 @@ class Verifier:
             expects_cost = self._settings.channels.expects_cost
             result = self._fold.result(None, booked_minute)
             expected = Expected(result, self._catalog, expects_cost, self._settings.horizon_ms)
-            # What is booked goes on: of the minutes before, the last two may be asked for again.
-            recent = list(self._known.items())[-2:]
+            # What is booked goes on: of the minutes before, the last three may be asked for again.
+            recent = list(self._known.items())[-3:]
             self._known = {**dict(recent), booked_minute: expected}
         return expected
 

@@ -17,14 +17,16 @@ from kpis.windows import WindowValues, record
 from streams.comparison import (
     Comparison,
     Expected,
+    Wanted,
     WantedRejects,
     compare_hashes,
     compare_records,
     compare_rejects,
+    wrong_in_all,
 )
 from streams.publishers import SLOTS
 from streams.publishers.redis_hashes import fields_of
-from streams.shown import complete_until_ms, view_of_hash, view_of_record
+from streams.shown import Numbers, complete_until_ms, view_of_hash, view_of_record
 from tests.examples import examples
 from tests.kpis.streams_of_records import (
     CHANGES,
@@ -391,3 +393,24 @@ def test_of_events_that_are_the_same_refund_exactly_one_is_rejected(
     found = Comparison()
     compare_rejects("rejects", WantedRejects([], [places], places), got, found)
     assert [str(one) for one in found.differences] == told
+
+
+def test_a_record_is_wrong_only_if_it_is_at_every_minute() -> None:
+    # A fact has to be that of one and the same minute as the others of its record.
+    facts = [{"cost": 1, "cost_records": 1}, {"cost": 2, "cost_records": 2}]
+    shown = {"early": facts[0], "late": facts[1], "torn": {"cost": 1, "cost_records": 2}}
+    found = []
+    for minute in facts:
+        comparison = Comparison()
+        for key, got in shown.items():
+            comparison.numbers(key, Wanted(Numbers(minute, {})), Numbers(got, {}))
+        comparison.add("rejects", "one", "none")
+        found.append(comparison)
+
+    wrong = wrong_in_all(found)
+    assert {one.record for one in wrong.differences} == {"torn", "rejects"}
+    assert [str(one) for one in wrong.differences] == [
+        "torn cost_records: expected 1, got 2",
+        "rejects: expected one, got none",
+    ]
+    assert wrong.values == 6
