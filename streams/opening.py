@@ -48,6 +48,7 @@ class TransactionalProducer:
             # The embedded broker keeps little of each partition, and of that what it takes compressed.
             compression_type="zstd" if self._settings.kafka.embedded else None,
         )
+        _forget_cancelled(self._producer._message_accumulator)  # noqa: SLF001
         await self._producer.start()
         self._records = {}
 
@@ -103,6 +104,17 @@ class TransactionalProducer:
         """Close the connections; a transaction under way is left to whoever opens the shard next."""
         if self._producer is not None:
             await self._producer.stop()
+
+
+def _forget_cancelled(accumulator: Any) -> None:
+    """Keep aiokafka from sending a batch again that nobody waits for any more: its task would break."""
+    reenqueue = accumulator.reenqueue
+
+    def reenqueue_awaited(batch: Any) -> None:
+        if not batch.future.done():
+            reenqueue(batch)
+
+    accumulator.reenqueue = reenqueue_awaited
 
 
 def _know(future: "asyncio.Future[Any]") -> None:

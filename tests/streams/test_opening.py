@@ -175,6 +175,25 @@ async def test_who_is_fenced_between_two_batches_knows_it(
     assert is_fenced(caught.value)
 
 
+async def test_a_batch_that_was_given_up_is_not_sent_again(
+    settings: Settings, home: Topics
+) -> None:
+    shard = a_shard(World(), settings)
+    async with fenced_off(settings, shard) as producer:
+        inner = producer._producer
+        await inner.begin_transaction()
+        (batch,) = one_record(home.deltas, b"1", producer)
+        delivery = await inner.send_batch(batch.batch, batch.topic, partition=0)
+        (queued,) = inner._message_accumulator._batches[TopicPartition(home.deltas, 0)]
+        opening._know(queued._drain_waiter)
+        queued.failure(TimeoutError())
+        with pytest.raises(TimeoutError):
+            await delivery
+        # What aiokafka does when a broker that was away is to be asked again.
+        inner._message_accumulator.reenqueue(queued)
+        assert queued not in inner._message_accumulator._pending_batches
+
+
 async def test_opening_aborts_what_the_old_owner_had_under_way(
     settings: Settings, home: Topics
 ) -> None:
