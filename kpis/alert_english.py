@@ -15,8 +15,12 @@ from kpis.baselines import LAST_DAYS, SAME_HOURS, TARGET
 
 
 def _brought(said: Said) -> str:
-    leads = {"0": "no lead", "1": "1 lead"}.get(said.leads, f"{said.leads} leads")
+    leads = "no lead" if said.leads == "0" else _plural(said.leads, "lead")
     return f"in the {said.window} {said.cost} brought {leads} where {_were(said.expected)} expected"
+
+
+def _plural(count: str, word: str) -> str:
+    return f"{count} {word}" if count == "1" else f"{count} {word}s"
 
 
 def _were(count: str) -> str:
@@ -170,9 +174,7 @@ ENGLISH: Final = Wording(
     silent=_silent,
     still="Still: ",
     factors=_factors,
-    without_leads=lambda clicks, usual: (
-        f"It bought {clicks} {'click' if clicks == '1' else 'clicks'}; usually {usual}."
-    ),
+    without_leads=lambda clicks, usual: f"It bought {_plural(clicks, 'click')}; usually {usual}.",
     campaigns=lambda names: f"Most of it: {names}.",
 )
 """English."""

@@ -134,7 +134,7 @@ class LivePage:
 
     def _is_meant(self, host: str) -> bool:
         # Nobody can let an address point elsewhere, so one that is listened at is as good as a name.
-        is_address = bool(self._hosts) and _is_address(host)
+        is_address = bool(self._hosts) and _address_of(host) is not None
         return is_local(host) or host.rstrip(".").lower() in self._hosts or is_address
 
     async def _named_file(self, request: web.Request) -> web.StreamResponse:
@@ -218,18 +218,15 @@ def is_local(host: str) -> bool:
     name = host.rstrip(".").lower()
     if name in _LOCAL_NAMES or name.endswith(".localhost"):
         return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    address = _address_of(name)
+    return address is not None and address.is_loopback
 
 
-def _is_address(host: str) -> bool:
+def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _takes_gzip(request: web.Request) -> bool:
