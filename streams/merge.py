@@ -1,7 +1,8 @@
 """Stage 3: adds deltas to the cells of the subjects of this shard, and writes what is published.
 
 Deltas are applied only when they are published: state, positions and KPI records are then of one
-transaction, and there is never a changed cell whose record is still to be written.
+transaction. Where one of them changes more windows than can be published at a time, the rest is noted
+in that transaction as owed, and follows.
 """
 
 import heapq
@@ -34,6 +35,7 @@ from streams.messages import (
     decode_merge_item,
 )
 from streams.outbox import Outbox
+from streams.owed import OWED, Owed
 from streams.publishers import ScopeView
 from streams.settings import Settings
 from streams.stages import AlertNews, Context, Marks
@@ -82,6 +84,7 @@ class Merge:
         self._figures = Figures(
             self._books, self._rows, self._spans, catalog, settings, context.deployment.horizon_ms
         )
+        self._owed = Owed(self._rows, self._spans)
         self._hours = Hours(self._books, self._figures, self._spans)
         self._alerting = Alerting(
             context, settings, rules, self._figures.outlook, self._spans, self._watched
@@ -112,11 +115,13 @@ class Merge:
             self._marks = Marks(marks)
         self._until_ms = self.complete_until_ms
         self._books.restore()
-        entries = []
+        entries, owed = [], []
         for key, row in self._rows.take_rows().items():
             kind = _kind_of(key)
             if kind == ENTRY:
                 entries.append((key, row))
+            elif kind == OWED:
+                owed.append((key, row))
             elif kind in ROWS:
                 self._alerting.restore(key, row)
             elif kind == _ROLLING_ROW:
@@ -124,6 +129,7 @@ class Merge:
                 self._rolling.add((Subject(basis, Scope(channel, campaign_id)), name))
             else:
                 self._figures.restore(key, row)
+        self._owed.restore(owed)
         for subject, window in self._closing.restore(entries):
             self._books.know(subject, window)
         for window in self._books.windows():
@@ -232,7 +238,7 @@ class Merge:
         """Tell whether it is time to publish, and there is something."""
         if self._clock.monotonic_seconds() < self._due_at:
             return False
-        if self._pending or self._dirty or self._refresh or self._alerting.is_due():
+        if self._is_behind() or self._dirty or self._alerting.is_due():
             return True
         return self._minute() != self._ticked_minute or self._closing.is_due(
             self._until_ms, self._clock.now_ms()
@@ -260,8 +266,8 @@ class Merge:
         if has_applied:
             memo = (self._marks, self._books.newest_minute)
             self._memo.put(self.name.encode(), _encode(memo))
-        for subject in self._subjects_to_publish():
-            self._publish(subject, self._dirty.pop(subject, set()), outbox)
+        for subject, windows in self._to_publish().items():
+            self._publish(subject, windows, outbox)
         self._alerting.version = self._version()
         self._alerting.flush(outbox, self._books.newest_minute)
         self._books.flush()
@@ -298,7 +304,7 @@ class Merge:
         return arrived
 
     def _is_behind(self) -> bool:
-        return bool(self._pending or self._refresh)
+        return bool(self._pending or self._refresh or self._owed)
 
     def _minute(self) -> int:
         return self._clock.now_ms() // MINUTE_MS
@@ -386,11 +392,11 @@ class Merge:
         for start in [start for start in self._ahead if start <= minute]:
             yield from self._ahead.pop(start)
 
-    def _subjects_to_publish(self) -> list[Subject]:
-        subjects = dict.fromkeys(self._dirty)
-        while self._refresh and len(subjects) < SUBJECTS_PER_FLUSH:
-            subjects[self._refresh.popleft()] = None
-        return list(subjects)
+    def _to_publish(self) -> dict[Subject, set[Window]]:
+        now, self._dirty = self._owed.share(self._dirty), {}
+        while self._refresh and len(now) < SUBJECTS_PER_FLUSH:
+            now.setdefault(self._refresh.popleft(), set())
+        return now
 
     def _publish(self, subject: Subject, dirty: set[Window], outbox: Outbox) -> None:
         settled = {window: self._settle(subject, window, outbox) for window in dirty}

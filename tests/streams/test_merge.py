@@ -13,6 +13,8 @@ from kpis.ledger import Cause
 from kpis.retention import Grain
 from kpis.spans import GRAIN_OF
 from kpis.targets import Target
+from streams.messages import Reported
+from streams.owed import MOST_AT_A_TIME, OWED
 from streams.settings import load
 from tests.streams.merge_shard import BRAND, DAY, GOOGLE, META, NOON, OTHER, TOPICS, MergeShard
 
@@ -400,6 +402,38 @@ def test_cost_reported_further_makes_windows_of_other_campaigns_whole() -> None:
     assert shard.key("1d", OTHER) not in written
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_more_windows_than_can_be_published_at_a_time_follow_whoever_owns_them(
+    is_restarted: bool,
+) -> None:
+    shard = MergeShard()
+    facts = {"cost": 9, "cost_records": 1, "leads_gross": 1}
+    campaigns = [Scope("google_ads", f"c{number}") for number in range(40)]
+    minutes = range(NOON - 120, NOON)
+    for scope in campaigns:
+        places = (
+            Place(PERIOD, "google_ads", str(scope.campaign_id), Grain.MINUTE, minute)
+            for minute in minutes
+        )
+        shard.tell_all(dict.fromkeys(places, facts))
+    shard.report("google_ads", NOON - 120)
+    assert len(partial_keys(shard, "1m")) == 120 * (40 + 2)
+    shard.apply(Reported("google_ads", NOON, 1))
+    commits = 0
+    while shard.merge.is_due() or not commits:
+        begun = len(shard.written)
+        shard.clock.advance(timedelta(seconds=1))
+        shard.commit()
+        commits += 1
+        fixed = [key for key in keys(shard, begun) if b"|last_" not in key]
+        assert len(fixed) <= MOST_AT_A_TIME
+        if is_restarted and owes(shard):
+            shard.restart()
+    assert commits > 2
+    assert not partial_keys(shard, "1m") + partial_keys(shard, "5m") + partial_keys(shard, "1h")
+    assert not owes(shard)
+
+
 def test_a_cost_row_taken_back_makes_windows_partial_again() -> None:
     shard = MergeShard()
     shard.count({"cost": 10, "cost_records": 1, "leads_gross": 1})
@@ -419,6 +453,20 @@ def test_lifetime_and_rolling_windows_are_whole_as_long_as_cost_is_known_until_n
     shard.report("google_ads", NOON + 30)
     for kind in ("lifetime", "last_1h", "last_28d"):
         assert not is_partial(shard, kind, BRAND)
+
+
+def owes(shard: MergeShard) -> bool:
+    rows = shard.changelogs[TOPICS.changelog("windows")]
+    return any(OWED.encode() in key for key in rows)
+
+
+def partial_keys(shard: MergeShard, kind: str) -> list[str]:
+    """Return the keys of all records of a kind of window whose cost is not known to its end."""
+    return [
+        key
+        for key, record in shard.records().items()
+        if f"|{kind}|" in key and "partial" in record["kpis"]["cpl"]
+    ]
 
 
 def is_partial(shard: MergeShard, kind: str, scope: Scope) -> bool:
