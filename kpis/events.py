@@ -383,12 +383,15 @@ def reported_ms_of(event: Event) -> int | None:
 def newest_ms(event: Event, timestamp_ms: int) -> int:
     """Return the event time that retention counts back from, never ahead of the record's timestamp.
 
-    A row tells of everything up to its report, whatever `occurred_at` it was given. Targets and rates
-    tell of no time that has passed: they are as old as can be (0) and move nothing.
+    A row tells of everything up to its report, whatever `occurred_at` it was given, and a bill for a
+    time to come of all of that which has passed as it arrives. Targets and rates tell of no time that
+    has passed: they are as old as can be (0) and move nothing.
     """
     if isinstance(event, _TIMELESS):
         return 0
-    occurred_ms = event.envelope.occurred_ms
+    newest = event.envelope.occurred_ms
     if isinstance(event, _ROWS):
-        occurred_ms = max(occurred_ms, event.reported_ms)
-    return min(occurred_ms, timestamp_ms)
+        newest = max(newest, event.reported_ms)
+    if isinstance(event, CountsReported | CostSnapshot):
+        newest = max(newest, event.as_of_ms)
+    return min(newest, timestamp_ms)

@@ -129,6 +129,14 @@ def test_row_is_as_new_as_its_report(event: Event) -> None:
     assert reported_ms_of(event) == REPORTED_MS
 
 
+@pytest.mark.parametrize("kind", [CountsReported, CostSnapshot])
+def test_row_for_a_time_to_come_is_as_new_as_what_of_it_has_passed(kind: type[Event]) -> None:
+    row = next(event for event in ROWS if isinstance(event, kind))
+    ahead = msgspec.structs.replace(row, as_of_ms=REPORTED_MS + 9)
+    assert newest_ms(ahead, LONG_AFTER_MS) == REPORTED_MS + 9
+    assert newest_ms(ahead, REPORTED_MS + 7) == REPORTED_MS + 7
+
+
 @pytest.mark.parametrize("event", [*TARGETS, RATE], ids=by_type)
 def test_target_or_rate_moves_no_retention(event: Event) -> None:
     assert newest_ms(event, LONG_AFTER_MS) == 0
