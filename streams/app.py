@@ -62,7 +62,7 @@ COLLECT_AFTER: Final = 100_000
 
 
 def fail_stop(why: str) -> NoReturn:
-    """Say why in one line and end the process at once; the supervisor starts it again."""
+    """Say why and end the process at once; the supervisor starts it again."""
     log.critical("stopped: %s", why)
     for handler in logging.getLogger().handlers:
         handler.flush()

@@ -1,6 +1,8 @@
 """Stops a worker that hangs: Faust's consumer has a thread of its own and heartbeats on meanwhile."""
 
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Hashable
 from typing import Final
 
@@ -41,13 +43,15 @@ class Watchdog:
         self._progress = progress
         self._stop_worker = stop_worker
         self._beats = 0
+        self._loop_thread = threading.get_ident()
         self._loop = Stall(LOOP_TICKS)
         self._stalls: dict[str, Stall] = {}
         self._ended = threading.Event()
 
     def beat(self) -> None:
-        """Say that the event loop turns."""
+        """Say that the event loop turns; called by the loop's own thread."""
         self._beats += 1
+        self._loop_thread = threading.get_ident()
 
     def start(self) -> None:
         """Begin to watch."""
@@ -65,10 +69,15 @@ class Watchdog:
     def look(self) -> str | None:
         """Take one look and return what stands still, None if all is well."""
         if self._loop.tick(self._beats):
-            return f"event loop: expected a turn within {LOOP_TICKS} s, got none"
+            why = f"event loop: expected a turn within {LOOP_TICKS} s, got none"
+            return f"{why}; it is at\n{self._where_the_loop_is()}"
         progress = self._progress()
         self._stalls = {name: self._stalls.get(name, Stall(PROGRESS_TICKS)) for name in progress}
         for name, (value, is_expected) in progress.items():
             if self._stalls[name].tick(value, is_expected=is_expected):
                 return f"{name}: expected progress within {PROGRESS_TICKS} s, got none"
         return None
+
+    def _where_the_loop_is(self) -> str:
+        frames = sys._current_frames()  # noqa: SLF001 - documented, for just this
+        return "".join(traceback.format_stack(frames.get(self._loop_thread)))

@@ -36,6 +36,26 @@ def test_a_loop_without_a_turn_for_ten_seconds_is_a_hang() -> None:
     assert "event loop: expected a turn within 10 s" in str(dog.look())
 
 
+def test_of_a_hang_it_is_said_where_the_loop_is() -> None:
+    has_begun, end = threading.Event(), threading.Event()
+    dog = watching({})
+
+    def a_callback_that_hangs() -> None:
+        dog.beat()
+        has_begun.set()
+        end.wait()
+
+    loop = threading.Thread(target=a_callback_that_hangs)
+    loop.start()
+    has_begun.wait()
+    try:
+        assert looks(dog, LOOP_TICKS, beats=False) is None
+        assert "in a_callback_that_hangs" in str(dog.look())
+    finally:
+        end.set()
+        loop.join()
+
+
 def test_one_turn_is_enough_to_begin_counting_anew() -> None:
     dog = watching({})
     for _ in range(3):
