@@ -1,7 +1,7 @@
 """Deployments for tests; each has names and a Redis database of its own."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
@@ -15,6 +15,7 @@ from tests.parts.redis_server import RedisServer
 Deploy = Callable[..., Awaitable[Deployment]]
 PARTITIONS = 3
 DATABASES = 16
+LOG_BYTES = 4_000
 _databases = count()
 
 # It says of each retry that it is one, and new topics take some.
@@ -49,3 +50,16 @@ async def deploy(names: dict[str, str], tmp_path: Path) -> AsyncIterator[Deploy]
             return made
 
         yield make
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the workers said last."""
+    report = yield
+    directory = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and isinstance(directory, Path):
+        for log in sorted(directory.glob("worker-*.log")):
+            report.sections.append((log.name, log.read_text(errors="replace")[-LOG_BYTES:]))
+    return report
