@@ -339,7 +339,8 @@ async def test_page_follows_redis_within_two_seconds_and_keeps_the_focus(site: S
         assert seconds < FOLLOWS_SECONDS
         assert await page.evaluate("document.activeElement.className") == "open"
         await page.get_by_role("button", name="Cost per lead").click()
-        assert await page.locator("th[aria-sort]").get_attribute("aria-sort") == "ascending"
+        sorted_up = page.locator('th[aria-sort="ascending"]')
+        await until(sorted_up.is_visible, "the channels with the lowest cost per lead on top")
         assert_clean(watched, site)
 
 
@@ -360,10 +361,12 @@ async def test_axe_finds_nothing_that_keeps_people_out(
         page = watched.page
         await until(page.locator("button.open").first.is_visible, "the channels")
         await page.locator("button.open").first.click()
+        await until(page.locator("tr.campaign").first.is_visible, "the campaigns of the channel")
         results = await Axe().run(page)
         assert results.violations_count == 0, results.generate_report()
         assert await page.evaluate("document.documentElement.scrollWidth") <= size[0]
         await page.locator("#chart_switch").click()
+        await until(page.locator("#chart_table").is_visible, "the chart as a table")
         results = await Axe().run(page)
         assert results.violations_count == 0, results.generate_report()
         assert await page.evaluate("document.documentElement.lang") == locale[:2]
