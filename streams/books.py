@@ -11,6 +11,7 @@ from kpis.facts import Facts, Scope, Subject, widen
 from kpis.retention import Grain
 from kpis.spans import TUMBLING, Cell, Spans, Window
 from streams.messages import Delta
+from streams.stages import ROWS_PER_TURN
 from streams.tables import Table
 from streams.tally import Tally
 
@@ -54,9 +55,9 @@ class Books:
         self._windows: dict[tuple[Grain, int], tuple[Window, ...]] = {}
         self._newest_minute = 0
 
-    def restore(self) -> None:
-        """Take up what the table says; the newest minute is to be set before."""
-        for key, packed in self._rows.take_rows().items():
+    def restore(self) -> Iterator[None]:
+        """Take up what the table says, some rows at a time; the newest minute is to be set before."""
+        for number, (key, packed) in enumerate(self._rows.take_rows().items(), 1):
             basis, channel, campaign_id, grain, bucket, part = _decode_key(key)
             subject = Subject(basis, Scope(channel, campaign_id))
             cells, cell = self._open(subject), Cell(Grain(grain), bucket)
@@ -68,6 +69,8 @@ class Books:
                 # Of a week or month that is no longer kept there may be days.
                 if self._spans.is_kept(window, self.newest_minute):
                     self._index(subject, window)
+            if number % ROWS_PER_TURN == 0:
+                yield
 
     @property
     def newest_minute(self) -> int:

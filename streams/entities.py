@@ -4,6 +4,8 @@ Whatever happens to an entity, the facts get contribution(new) - contribution(ol
 has a module of its own; here records are read, handed to their kind, and what came of them is written.
 """
 
+from collections.abc import Iterator
+
 from msgspec import msgpack
 
 from kpis.calendar import MINUTE_MS
@@ -47,7 +49,7 @@ from streams.messages import (
 from streams.outbox import Outbox
 from streams.rate_rows import FOREIGN, RATE, RateRows
 from streams.sale_rows import SALE, SaleRows
-from streams.stages import HOPS, MARK_EVERY_MS, Context, Progress, Sender
+from streams.stages import HOPS, MARK_EVERY_MS, ROWS_PER_TURN, Context, Progress, Sender
 from streams.target_rows import TargetRows
 from streams.transport import Chunk
 from streams.waiting import Parking
@@ -86,8 +88,8 @@ class Entities:
         self._mark_due_ms = 0
         self._has_read = False
 
-    def restore(self) -> None:
-        """Take up what the tables say after they were read."""
+    def restore(self) -> Iterator[None]:
+        """Take up what the tables say after they were read, some rows at a time."""
         if (memo := self._memo.get(self.name.encode())) is not None:
             levels, self._work.newest_minute, self._costs.booked_minute = _decode_memo(memo)
             self._levels = Levels(levels)
@@ -98,12 +100,16 @@ class Entities:
             FOREIGN: self._rates.restore_index,
             AHEAD: self._costs.restore_index,
         }
-        for key, row in self._work.table.items():
+        for number, (key, row) in enumerate(self._work.table.items(), 1):
             if (restorer := restorers.get(key[:1])) is not None:
                 restorer(key, row)
-        for key in self._parking.deadlines.waiting():
+            if number % ROWS_PER_TURN == 0:
+                yield
+        for number, key in enumerate(self._parking.deadlines.waiting(), 1):
             kind = self._sales if key.startswith(SALE) else self._leads
             self._parking.count(len(kind.load(key).waiting))
+            if number % ROWS_PER_TURN == 0:
+                yield
 
     def _restore_deadline(self, stored_key: bytes, row: bytes) -> None:
         del row

@@ -1,5 +1,6 @@
 """Stage 1: checks every record, counts volume events, and forwards the others to their entity."""
 
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, Final
 
@@ -59,10 +60,11 @@ class Intake:
         self._first_ms: int | None = None
         self._has_read = False
 
-    def restore(self) -> None:
+    def restore(self) -> Iterator[None]:
         """Take up the newest event time, which other shards may not have been told yet."""
         if (row := self._memo.get(self.name.encode())) is not None:
             self._newest_minute = int(row)
+        yield
 
     # ------------------------------------------------------------------------- reading
 

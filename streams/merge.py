@@ -38,7 +38,7 @@ from streams.outbox import Outbox
 from streams.owed import OWED, Owed
 from streams.publishers import ScopeView
 from streams.settings import Settings
-from streams.stages import AlertNews, Context, Marks
+from streams.stages import ROWS_PER_TURN, AlertNews, Context, Marks
 from streams.transport import Chunk
 
 CELLS_PER_FLUSH: Final = 1_500
@@ -106,17 +106,17 @@ class Merge:
         self._due_at = 0.0
         self._ticked_minute = 0
 
-    def restore(self) -> None:
-        """Take up what the tables say after they were read."""
+    def restore(self) -> Iterator[None]:
+        """Take up what the tables say after they were read, some rows at a time."""
         if (row := self._memo.get(self.name.encode())) is not None:
             marks, self._books.newest_minute = msgspec.msgpack.decode(
                 row, type=tuple[dict[str, int], int]
             )
             self._marks = Marks(marks)
         self._until_ms = self.complete_until_ms
-        self._books.restore()
+        yield from self._books.restore()
         entries, owed = [], []
-        for key, row in self._rows.take_rows().items():
+        for number, (key, row) in enumerate(self._rows.take_rows().items(), 1):
             kind = _kind_of(key)
             if kind == ENTRY:
                 entries.append((key, row))
@@ -129,9 +129,13 @@ class Merge:
                 self._rolling.add((Subject(basis, Scope(channel, campaign_id)), name))
             else:
                 self._figures.restore(key, row)
+            if number % ROWS_PER_TURN == 0:
+                yield
         self._owed.restore(owed)
-        for subject, window in self._closing.restore(entries):
-            self._books.know(subject, window)
+        for start in range(0, len(entries), ROWS_PER_TURN):
+            for subject, window in self._closing.restore(entries[start : start + ROWS_PER_TURN]):
+                self._books.know(subject, window)
+            yield
         for window in self._books.windows():
             self._await(window, self._books.subjects_in(window))
         self._refresh.extend(self._books.subjects())

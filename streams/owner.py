@@ -106,10 +106,13 @@ class Owner:
 
     @property
     def opening(self) -> tuple[int, int] | None:
-        """How many shards are being opened and how many rows of them were read, None if none is."""
+        """How many shards are being opened and how far they have got, None if none is.
+
+        The second number counts rows that were read and turns of taking them up: it grows.
+        """
         if not self._opening:
             return None
-        return len(self._opening), sum(shard.rows_read for shard in self._opening)
+        return len(self._opening), sum(shard.rows_read + shard.turns for shard in self._opening)
 
     # ------------------------------------------------------------------------- rebalances
 
@@ -201,19 +204,18 @@ class Owner:
             positions = await self._read_tables(
                 shard, self._settings, accept_loss=self._accept_loss
             )
+            epoch, lineage = producer.epoch, opening.lineage(shard)
+            for _ in shard.restore(positions, lambda position: f"{position}.{epoch}.{lineage}"):
+                if not self._is_current(generation):
+                    return False
+                await asyncio.sleep(0)
             is_open = self._is_current(generation)
         finally:
             if not is_open:
                 await producer.stop()
         if not is_open:
             return False
-        epoch, lineage = producer.epoch, opening.lineage(shard)
-        shard.start(
-            positions,
-            producer,
-            self._require_effects(),
-            lambda position: f"{position}.{epoch}.{lineage}",
-        )
+        shard.start(producer, self._require_effects())
         self.shards[partition] = shard
         rows = sum(len(table) for table in shard.tables.values())
         seconds = time.monotonic() - started

@@ -8,7 +8,7 @@ only uncommitted work, which is read again; a new owner fences the old one at th
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -122,6 +122,7 @@ class Shard:
         self.is_closed = False
         self.was_clean = True
         self.rows_read = 0
+        self.turns = 0
         self.commits = 0
         self.confirmed_at = self._clock.monotonic_seconds()
 
@@ -132,23 +133,27 @@ class Shard:
         row = self.tables["positions"].get(POSITIONS)
         return {} if row is None else msgpack.decode(row, type=dict[str, int])
 
-    def start(
-        self,
-        positions: Mapping[str, int],
-        producer: Producer,
-        effects: Effects,
-        version: Callable[[int], str],
-    ) -> None:
-        """Begin to work from `positions`, with tables that have been read."""
+    def restore(
+        self, positions: Mapping[str, int], version: Callable[[int], str]
+    ) -> Iterator[None]:
+        """Take up the tables, which have been read, to go on from `positions`.
+
+        It yields now and then: the loop has others to serve, and a million rows take many seconds.
+        """
         for topic, stage in self._stage_of.items():
             stage.positions[topic] = positions[topic]
         self.expected = dict(positions)
         self.committed = dict(positions)
-        self._producer = producer
-        self._effects = effects
         self.merge.version = version
         for stage in self._stages:
-            stage.restore()
+            for _ in stage.restore():
+                self.turns += 1
+                yield
+
+    def start(self, producer: Producer, effects: Effects) -> None:
+        """Begin to work; the tables have been taken up."""
+        self._producer = producer
+        self._effects = effects
         self._committer = asyncio.create_task(self._commit_on_and_on())
         self._committer.add_done_callback(self._committer_ended)
 

@@ -1,6 +1,6 @@
 """What the three stages of a shard have in common, and how they mark how far they have got."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, Self
 
@@ -23,6 +23,9 @@ SKEW_MS: Final = 5_000
 """What marks leave for skewed clocks and for what is on its way between entities."""
 
 MARK_EVERY_MS: Final = 1_000
+
+ROWS_PER_TURN: Final = 2_000
+"""How many rows a stage takes up before it yields."""
 
 HOPS: Final = 4
 """How often what came of an event may pass from entity to entity: pointer, journey, question, answer."""
@@ -51,8 +54,8 @@ class Stage(Protocol):
     positions: dict[str, int]
     pending_bytes: int
 
-    def restore(self) -> None:
-        """Take up what the tables say after they were read."""
+    def restore(self) -> Iterator[None]:
+        """Take up what the tables say after they were read; yields when others should have a turn."""
         ...
 
     def apply(self, chunk: Chunk) -> None:

@@ -188,7 +188,8 @@ class EntityShards:
             table.loaded()
         shard.changelogs = before.changelogs
         shard.committed = shard.position = before.committed
-        shard.stage.restore()
+        for _ in shard.stage.restore():
+            pass
 
     # ------------------------------------------------------------------------- what came of it
 

@@ -94,7 +94,8 @@ class MergeShard:
         self.merge = Merge(context, self.settings, catalog, self.rules)
         self.merge.version = lambda position: f"{position}.0.x"
         self.merge.positions[TOPICS.deltas] = self._offset
-        self.merge.restore()
+        for _ in self.merge.restore():
+            pass
 
     def restart(self) -> None:
         """Go on as a new owner does, from what was committed."""

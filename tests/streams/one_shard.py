@@ -170,7 +170,9 @@ def started(
     shard = a_shard(world, settings)
     named = {TOPICS.inputs[short.replace("_", "-")]: at for short, at in positions.items()}
     at = dict.fromkeys(TOPICS.sources, 0) | named
-    shard.start(at, producer, world.effects(), lambda position: f"{position}.0.x")
+    for _ in shard.restore(at, lambda position: f"{position}.0.x"):
+        pass
+    shard.start(producer, world.effects())
     shard.resume()
     return shard
 

@@ -67,7 +67,8 @@ class Shelf:
             after.table.load(key, row)
         after.table.loaded()
         after.books.newest_minute = self.books.newest_minute
-        after.books.restore()
+        for _ in after.books.restore():
+            pass
         after.rows = self.rows
         return after
 

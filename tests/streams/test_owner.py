@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 from faust.types import TP
+from msgspec import msgpack
 from prometheus_client import CollectorRegistry
 
+from kpis.calendar import HOUR_MINUTES, MINUTE_MS
 from kpis.catalog import Catalog
+from kpis.facts import PERIOD
+from kpis.packing import pack
+from kpis.retention import Grain
 from streams import owner as home
 from streams.app import deployment_of, shard_factory
 from streams.metrics import Metrics
@@ -17,7 +22,9 @@ from streams.owner import MOST_FENCED, Owner
 from streams.problems import Problem
 from streams.settings import Settings
 from streams.shards import Shard
+from streams.stages import ROWS_PER_TURN
 from tests.streams.one_shard import (
+    NOW_MS,
     SETTINGS,
     TOPICS,
     Broker,
@@ -46,6 +53,7 @@ class Group:
         self.closed: list[int] = []
         self.reopened: list[int] = []
         self.stored: dict[int, dict[str, int]] = {}
+        self.rows = 0
         self.failure: Exception | None = None
         self.may_fence = asyncio.Event()
         self.may_read = asyncio.Event()
@@ -81,11 +89,20 @@ class Group:
         if self.failure is not None:
             raise self.failure
         self.reads.append(shard.partition)
+        for number in range(self.rows):
+            shard.tables["cells"].load(*cell_row(number))
         return dict.fromkeys(TOPICS.sources, 0) | self.stored.get(shard.partition, {})
 
     async def is_member(self, committed: Mapping[TP, int]) -> bool:
         self.asked.append(committed)
         return self.is_ours
+
+
+def cell_row(number: int) -> tuple[bytes, bytes]:
+    """Return a record of the changelog of cells: an hour of a campaign."""
+    minute = NOW_MS // MINUTE_MS // HOUR_MINUTES * HOUR_MINUTES - number % 800 * HOUR_MINUTES
+    key = (PERIOD, "google_ads", f"c{number // 800}", Grain.HOUR, minute, 0)
+    return b"\x00" + msgpack.encode(key), b"\x00" + pack({"clicks": 1})
 
 
 def sources(*partitions: int) -> dict[str, frozenset[int]]:
@@ -280,6 +297,35 @@ async def test_an_opener_that_is_overtaken_while_it_reads_gives_up(group: Group)
     assert not await opening
     assert group.producers[0].is_stopped
     assert owner.opening is None
+
+
+async def test_others_have_the_loop_while_many_rows_are_taken_up(group: Group) -> None:
+    owner = group.owner()
+    group.rows = 5 * ROWS_PER_TURN
+    owner.begin_assignment()
+    opening = asyncio.create_task(owner.assign(sources(0), 1))
+    seen = []
+    while not opening.done():
+        if owner.opening is not None:
+            seen.append(owner.opening[1])
+        await asyncio.sleep(0)
+    assert await opening
+    assert len(set(seen)) > 5, "the watchdog is to see that it goes on"
+    assert seen == sorted(seen)
+    assert owner.shards.keys() == {0}
+    await owner.close()
+
+
+async def test_an_opener_that_is_overtaken_while_it_takes_up_rows_gives_up(group: Group) -> None:
+    owner = group.owner()
+    group.rows = 5 * ROWS_PER_TURN
+    owner.begin_assignment()
+    opening = asyncio.create_task(owner.assign(sources(0), 1))
+    await turns_until(lambda: owner.opening is not None and owner.opening[1] > 1)
+    await owner.revoke()
+    assert not await opening
+    assert group.producers[0].is_stopped
+    assert not owner.shards
 
 
 async def test_a_cancelled_opening_leaves_no_connection_behind(group: Group) -> None:
