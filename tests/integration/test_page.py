@@ -169,8 +169,11 @@ def read_back(text: str, *, is_french: bool) -> tuple[float, float]:
 
 
 async def notice(page: Page) -> str | None:
-    shown = page.locator("#notice .notice:not([hidden])")
-    return await shown.get_attribute("data-kind") if await shown.count() else None
+    # In one go: between two questions it may be gone.
+    kind: str | None = await page.evaluate(
+        "document.querySelector('#notice .notice:not([hidden])')?.dataset.kind ?? null"
+    )
+    return kind
 
 
 async def has_notice(page: Page, kind: str | None) -> None:
